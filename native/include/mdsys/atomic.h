@@ -1,0 +1,73 @@
+/* Atomic loads and stores on plain integers, for C17 and C++17 alike.
+ *
+ * The shared structs are read by C++ programs too, where C's _Atomic does not exist, so they hold
+ * plain integers and every access that crosses a process border goes through these. They compile
+ * to the same instructions as <stdatomic.h>; on x86-64 all but the full fence are plain moves.
+ */
+#ifndef MDSYS_ATOMIC_H
+#define MDSYS_ATOMIC_H
+
+#include <stdint.h>
+
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "mdsys segments are little-endian"
+#endif
+
+static inline uint64_t md_load_relaxed_u64(const uint64_t *from) {
+    return __atomic_load_n(from, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t md_load_acquire_u64(const uint64_t *from) {
+    return __atomic_load_n(from, __ATOMIC_ACQUIRE);
+}
+
+static inline void md_store_relaxed_u64(uint64_t *to, uint64_t value) {
+    __atomic_store_n(to, value, __ATOMIC_RELAXED);
+}
+
+static inline void md_store_release_u64(uint64_t *to, uint64_t value) {
+    __atomic_store_n(to, value, __ATOMIC_RELEASE);
+}
+
+static inline int64_t md_load_relaxed_i64(const int64_t *from) {
+    return __atomic_load_n(from, __ATOMIC_RELAXED);
+}
+
+static inline int64_t md_load_acquire_i64(const int64_t *from) {
+    return __atomic_load_n(from, __ATOMIC_ACQUIRE);
+}
+
+static inline void md_store_relaxed_i64(int64_t *to, int64_t value) {
+    __atomic_store_n(to, value, __ATOMIC_RELAXED);
+}
+
+static inline void md_store_release_i64(int64_t *to, int64_t value) {
+    __atomic_store_n(to, value, __ATOMIC_RELEASE);
+}
+
+static inline uint32_t md_load_acquire_u32(const uint32_t *from) {
+    return __atomic_load_n(from, __ATOMIC_ACQUIRE);
+}
+
+static inline void md_store_release_u32(uint32_t *to, uint32_t value) {
+    __atomic_store_n(to, value, __ATOMIC_RELEASE);
+}
+
+static inline void md_fence_acquire(void) {
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+}
+
+static inline void md_fence_release(void) {
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+/* Tells the core that this is a spin loop: frees the sibling thread and leaves the loop cleanly. */
+static inline void md_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("isb" ::: "memory");
+#endif
+}
+
+#endif

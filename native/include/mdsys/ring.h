@@ -1,0 +1,286 @@
+/* The ring: one writer, any number of readers that it never looks at.
+ *
+ * A slot is a record, and the record's own sequence is its flag, so a message costs one cache
+ * line transfer. Record s lives in slot s & mask, from s = 1.
+ *
+ *   writer, publish s                       reader, read s
+ *   W1 seq = s-1      relaxed  (claim)      R1 q = seq        acquire
+ *   W2 fence          release               R2 payload        relaxed
+ *   W3 payload words  relaxed               R3 fence          acquire
+ *   W4 seq = s        release  (release)    R4 seq == s?      relaxed
+ *
+ * W4 pairs with R1: a reader that sees s sees the whole payload of s. W2 pairs with R3: a reader
+ * that saw any word of a later record sees that record's claim at R4, and throws its copy away.
+ * Claims ascend, so for a batch s..s+n-1 it is enough to recheck slot s: whoever wrote into slot
+ * s+k had claimed slot s before (W1 of s, then W2, then W3 of s+k).
+ *
+ * q < s: not there yet (a claim of s shows as s-1). q > s: the reader was lapped.
+ */
+#ifndef MDSYS_RING_H
+#define MDSYS_RING_H
+
+#include "mdsys/atomic.h"
+#include "mdsys/record.h"
+#include "mdsys/segment.h"
+
+#ifndef __cplusplus
+#include <stdalign.h>
+#endif
+
+#define MD_RING_DEPTH_MIN 64u
+#define MD_READ_TRIES 16u
+#define MD_SLOT_WORDS 7u /* payload words, after the sequence */
+
+/* Written by the feed only. Same bytes as struct md_record, seen as what is stored atomically. */
+struct md_slot {
+    alignas(64) uint64_t seq;
+    uint64_t word[MD_SLOT_WORDS]; /* a torn copy is detected, never undefined */
+};
+
+static_assert(sizeof(struct md_slot) == sizeof(struct md_record), "a slot is a record");
+static_assert(offsetof(struct md_slot, word) == offsetof(struct md_record, ts_event), "layout");
+
+/* The geometry is read at attach; cursor and bell have lines of their own, since the writer
+ * stores to them while others read what stands beside. */
+struct md_ring_header {
+    struct md_segment_header segment;
+    uint64_t depth; /* slots, a power of 2, in [64, 2^32] */
+    uint64_t slots_offset;
+    uint32_t slot_stride; /* bytes from slot to slot, >= record_size: room for a side lane */
+    uint32_t record_size;
+    uint32_t feed; /* index of the feed process that writes here */
+    uint32_t reserved0;
+    uint64_t reserved1[4];
+    alignas(64) uint64_t cursor; /* at least this sequence is published; stored at each flush */
+    int64_t watermark_ns;          /* what was received before this is published */
+    uint64_t reserved2[6];
+    alignas(64) uint32_t bell; /* futex word for readers that sleep */
+    uint32_t reserved3[15];
+};
+
+static_assert(sizeof(struct md_ring_header) == 320, "five cache lines");
+static_assert(offsetof(struct md_ring_header, depth) == 128, "layout");
+static_assert(offsetof(struct md_ring_header, cursor) == 192, "layout");
+static_assert(offsetof(struct md_ring_header, bell) == 256, "layout");
+static_assert(sizeof(struct md_ring_header) <= MD_PAGE_HEADER_SIZE, "slots follow the header page");
+
+/* Of the layout in words: a change of a struct above or of the protocol changes its number. */
+#define MD_SCHEMA_RING UINT64_C(0x0001000000400140)
+
+static inline enum md_segment_result md_ring_verify(const struct md_ring_header *header,
+                                                    uint64_t mapped_size) {
+    enum md_segment_result result =
+        md_segment_verify(&header->segment, mapped_size, MD_SEGMENT_RING, MD_SCHEMA_RING);
+    if (result != MD_SEGMENT_OK) {
+        return result;
+    }
+    if (header->depth < MD_RING_DEPTH_MIN || (header->depth & (header->depth - 1)) != 0 ||
+        header->slot_stride != sizeof(struct md_slot) || header->record_size != MD_RECORD_SIZE ||
+        !md_segment_fits(&header->segment, header->slots_offset, sizeof(struct md_slot),
+                         header->depth)) {
+        return MD_SEGMENT_BAD_GEOMETRY;
+    }
+    return MD_SEGMENT_OK;
+}
+
+/* ---- writer ------------------------------------------------------------------------------- */
+
+struct md_ring_writer {
+    struct md_slot *slots;
+    uint64_t mask; /* depth - 1 */
+    uint64_t next; /* the next sequence to publish */
+    struct md_ring_header *header;
+};
+
+/* Make slot seq ours: from here on no reader accepts what stands in it. Ascending within a frame.
+ * seq: in [writer->next, writer->next + depth/4). Claiming again after an error is harmless. */
+static inline struct md_slot *md_ring_claim(struct md_ring_writer *writer, uint64_t seq) {
+    struct md_slot *slot = &writer->slots[seq & writer->mask];
+    md_store_relaxed_u64(&slot->seq, seq - 1); /* W1 */
+    md_fence_release();                        /* W2: pairs with R3 */
+    return slot;
+}
+
+/* index: in [0, MD_SLOT_WORDS): 0 ts_event, 1 ts_recv, 2 tag (md_record_tag), 3..6 body. */
+static inline void md_slot_put(struct md_slot *slot, unsigned index, uint64_t value) {
+    md_store_relaxed_u64(&slot->word[index], value); /* W3 */
+}
+
+static inline void md_slot_fill(struct md_slot *slot,
+                                int64_t ts_event,
+                                int64_t ts_recv,
+                                uint64_t tag,
+                                int64_t body0,
+                                int64_t body1,
+                                int64_t body2,
+                                int64_t body3) {
+    md_slot_put(slot, 0, (uint64_t)ts_event);
+    md_slot_put(slot, 1, (uint64_t)ts_recv);
+    md_slot_put(slot, 2, tag);
+    md_slot_put(slot, 3, (uint64_t)body0);
+    md_slot_put(slot, 4, (uint64_t)body1);
+    md_slot_put(slot, 5, (uint64_t)body2);
+    md_slot_put(slot, 6, (uint64_t)body3);
+}
+
+/* Hand slots next..next+count-1, all claimed and filled, to the readers. */
+static inline void md_ring_release(struct md_ring_writer *writer, uint64_t count) {
+    for (uint64_t end = writer->next + count; writer->next != end; writer->next++) {
+        struct md_slot *slot = &writer->slots[writer->next & writer->mask];
+        md_store_release_u64(&slot->seq, writer->next); /* W4: pairs with R1 */
+    }
+}
+
+/* Publish a record that lies elsewhere; its seq is ignored. In place is quicker: see ARCHITECTURE. */
+static inline void md_ring_publish(struct md_ring_writer *writer, const struct md_record *record) {
+    struct md_slot *slot = md_ring_claim(writer, writer->next);
+    md_slot_fill(slot,
+                 record->ts_event,
+                 record->ts_recv,
+                 md_record_tag(record->symbol_id,
+                               record->kind,
+                               record->flags,
+                               record->price_scale,
+                               record->size_scale),
+                 record->body.word[0],
+                 record->body.word[1],
+                 record->body.word[2],
+                 record->body.word[3]);
+    md_ring_release(writer, 1);
+}
+
+/* Publish count records as one frame: readers get them all or, after a crash, a prefix that a
+ * writer_restarted status closes. count: in [0, depth/4]. */
+static inline void md_ring_publish_batch(struct md_ring_writer *writer,
+                                         const struct md_record *records,
+                                         uint64_t count) {
+    for (uint64_t i = 0; i < count; i++) {
+        const struct md_record *record = &records[i];
+        struct md_slot *slot = md_ring_claim(writer, writer->next + i);
+        md_slot_fill(slot,
+                     record->ts_event,
+                     record->ts_recv,
+                     md_record_tag(record->symbol_id,
+                                   record->kind,
+                                   record->flags,
+                                   record->price_scale,
+                                   record->size_scale),
+                     record->body.word[0],
+                     record->body.word[1],
+                     record->body.word[2],
+                     record->body.word[3]);
+    }
+    md_ring_release(writer, count);
+}
+
+/* Say how far we are: once per socket read, and when idle. A reader needs this only to attach, to
+ * resynchronise and to know that silence means silence. */
+static inline void md_ring_flush(struct md_ring_writer *writer, int64_t now_ns) {
+    struct md_ring_header *header = writer->header;
+    md_store_release_u64(&header->cursor, writer->next - 1);
+    md_store_release_i64(&header->watermark_ns, now_ns);
+}
+
+/* ---- reader ------------------------------------------------------------------------------- */
+
+struct md_ring_reader {
+    const struct md_slot *slots;
+    uint64_t mask;
+    uint64_t next; /* the next sequence to read */
+    uint64_t lost; /* records that were overwritten before we read them, exactly */
+    const struct md_ring_header *header;
+};
+
+/* The last sequence known to be published: the header's cursor, walked forward over what was
+ * released since its last flush. Bounded by one turn of the ring. */
+static inline uint64_t md_ring_head(const struct md_ring_header *header,
+                                    const struct md_slot *slots,
+                                    uint64_t mask) {
+    uint64_t head = md_load_acquire_u64(&header->cursor);
+    for (uint64_t steps = 0; steps <= mask; steps++) {
+        if (md_load_acquire_u64(&slots[(head + 1) & mask].seq) != head + 1) {
+            break;
+        }
+        head++;
+    }
+    return head;
+}
+
+static inline const struct md_slot *md_ring_slots(const struct md_ring_header *header) {
+    const char *base = (const char *)header;
+    return (const struct md_slot *)(const void *)(base + header->slots_offset);
+}
+
+/* A reader of a verified ring, from the record after the newest on. */
+static inline struct md_ring_reader md_reader_init(const struct md_ring_header *header) {
+    struct md_ring_reader reader;
+    reader.slots = md_ring_slots(header);
+    reader.mask = header->depth - 1;
+    reader.lost = 0;
+    reader.header = header;
+    reader.next = md_ring_head(header, reader.slots, reader.mask) + 1;
+    return reader;
+}
+
+/* Where a lapped reader goes on: half a ring behind the newest, so that it is not lapped again at
+ * once. Counts what lies between as lost. */
+static inline void md_reader_resync(struct md_ring_reader *reader) {
+    uint64_t depth = reader->mask + 1;
+    uint64_t head = md_ring_head(reader->header, reader->slots, reader->mask);
+    uint64_t next = head + 1 > depth / 2 ? head + 1 - depth / 2 : 1;
+    if (next > reader->next) {
+        reader->lost += next - reader->next;
+        reader->next = next;
+    }
+}
+
+/* Copy slot's payload and name it seq. The stores go to private memory and need no order. */
+static inline void md_slot_copy(struct md_record *out, const struct md_slot *slot, uint64_t seq) {
+    uint64_t word[MD_SLOT_WORDS];
+    for (unsigned i = 0; i < MD_SLOT_WORDS; i++) {
+        word[i] = md_load_relaxed_u64(&slot->word[i]); /* R2 */
+    }
+    out->seq = seq;
+    __builtin_memcpy(&out->ts_event, word, sizeof word);
+}
+
+/* Copy up to count records into out.
+ *
+ * Returns how many, in [0, count]; 0: nothing new, or (reader->lost grew) lapped over and over. A
+ * lapped reader resynchronises by itself: received + lost == published since attach, always. Each
+ * try that was overrun asks for less, so that a large batch cannot starve behind a fast writer. */
+static inline uint64_t md_reader_read(struct md_ring_reader *reader,
+                                      struct md_record *out,
+                                      uint64_t count) {
+    const struct md_slot *slots = reader->slots;
+    uint64_t mask = reader->mask;
+    for (unsigned tries = 0; tries < MD_READ_TRIES && count != 0; tries++) {
+        uint64_t first = reader->next;
+        uint64_t n = 0;
+        uint64_t seq;
+        do {
+            const struct md_slot *slot = &slots[(first + n) & mask];
+            seq = md_load_acquire_u64(&slot->seq); /* R1: pairs with W4 */
+            if (seq != first + n) {
+                break;
+            }
+            md_slot_copy(&out[n], slot, seq);
+        } while (++n < count);
+        if (n == 0) {
+            if (seq < first) {
+                return 0;
+            }
+        } else {
+            md_fence_acquire(); /* R3: pairs with W2 */
+            if (md_load_relaxed_u64(&slots[first & mask].seq) == first) { /* R4 */
+                reader->next = first + n;
+                return n;
+            }
+        }
+        md_reader_resync(reader); /* lapped before we came, or while we copied */
+        count = count / 4 + 1;
+    }
+    return 0;
+}
+
+#endif
