@@ -13,6 +13,11 @@
 #error "mdsys segments are little-endian"
 #endif
 
+/* A place to die: tests define it to kill the writer after any one store (native/tests). */
+#ifndef MD_AFTER_STORE
+#define MD_AFTER_STORE() ((void)0)
+#endif
+
 static inline uint64_t md_load_relaxed_u64(const uint64_t *from) {
     return __atomic_load_n(from, __ATOMIC_RELAXED);
 }
@@ -23,10 +28,12 @@ static inline uint64_t md_load_acquire_u64(const uint64_t *from) {
 
 static inline void md_store_relaxed_u64(uint64_t *to, uint64_t value) {
     __atomic_store_n(to, value, __ATOMIC_RELAXED);
+    MD_AFTER_STORE();
 }
 
 static inline void md_store_release_u64(uint64_t *to, uint64_t value) {
     __atomic_store_n(to, value, __ATOMIC_RELEASE);
+    MD_AFTER_STORE();
 }
 
 static inline int64_t md_load_relaxed_i64(const int64_t *from) {
@@ -39,10 +46,12 @@ static inline int64_t md_load_acquire_i64(const int64_t *from) {
 
 static inline void md_store_relaxed_i64(int64_t *to, int64_t value) {
     __atomic_store_n(to, value, __ATOMIC_RELAXED);
+    MD_AFTER_STORE();
 }
 
 static inline void md_store_release_i64(int64_t *to, int64_t value) {
     __atomic_store_n(to, value, __ATOMIC_RELEASE);
+    MD_AFTER_STORE();
 }
 
 static inline uint32_t md_load_acquire_u32(const uint32_t *from) {

@@ -18,8 +18,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#ifdef __cplusplus
-extern "C" {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "md_digits8 takes the first character from the lowest byte"
 #endif
 
 #define MD_DECIMAL_SCALE_MAX 18U
@@ -202,9 +202,6 @@ static inline uint64_t md_load8(const char *at, const char *end /* >= at */) {
     } else {
         return 0;
     }
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    word = __builtin_bswap64(word);
-#endif
     return left >= 8 ? word : word >> (unsigned)(64 - 8 * left);
 }
 
@@ -231,8 +228,8 @@ static inline uint64_t md_digits8(uint64_t word, unsigned *count) {
 }
 
 /* Read "digits[.digits]" up to the closing quote. Returns the place of the quote, or NULL when the
- * text is anything else, too large or not exact: then md_decimal_parse decides. Takes up to 8
- * digits before the point and 8 after it, which is what venues send. */
+ * text is anything else, too large or not exact: then md_decimal_parse decides. Takes up to 16
+ * digits before the point and 8 after it, which is more than venues send. */
 static inline const char *md_decimal_scan(const char *at,
                                           const char *end, /* 8 bytes before it are readable */
                                           unsigned scale,  /* in [0, 18] */
@@ -243,6 +240,14 @@ static inline const char *md_decimal_scan(const char *at,
     if (whole_count == 0 || at >= end) {
         return NULL;
     }
+    if (__builtin_expect(whole_count == 8, 0)) {
+        uint64_t more = md_digits8(md_load8(at, end), &whole_count);
+        at += whole_count;
+        whole = whole * md_pow10[whole_count] + more; /* < 10^16 */
+        if (at >= end) {
+            return NULL;
+        }
+    }
     uint64_t fraction = 0;
     unsigned fraction_count = 0;
     if (*at == '.') {
@@ -252,17 +257,15 @@ static inline const char *md_decimal_scan(const char *at,
         if (fraction_count == 0 || fraction_count > scale || at >= end) {
             return NULL;
         }
+        fraction *= md_pow10[scale - fraction_count]; /* < 10^scale */
     }
-    int64_t mantissa = (int64_t)(whole * md_pow10[fraction_count] + fraction); /* < 10^16 */
+    int64_t units;
     if (*at != '"' ||
-        __builtin_mul_overflow(mantissa, (int64_t)md_pow10[scale - fraction_count], out)) {
+        __builtin_mul_overflow((int64_t)whole, (int64_t)md_pow10[scale], &units) ||
+        __builtin_add_overflow(units, (int64_t)fraction, out)) {
         return NULL;
     }
     return at;
 }
-
-#ifdef __cplusplus
-}
-#endif
 
 #endif

@@ -39,8 +39,9 @@ md_poller_filter(const struct md_poller *poller, struct md_record *records, uint
 }
 
 /* Copy up to count new records of all rings into out; a ring's own order is kept, rings follow one
- * another. Returns how many, in [0, count]; 0: nothing new that is wanted. For every ring, since
- * its reader began: received + filtered + lost == published. */
+ * another. Returns how many, in [0, count]; 0: nothing new that is wanted, after at most a whole
+ * ring of what is not. Of its rings, since their readers began: received + filtered + lost ==
+ * published. */
 static inline uint64_t
 md_poller_read(struct md_poller *poller, struct md_record *out, uint64_t count) {
     uint64_t n = 0;
@@ -48,13 +49,21 @@ md_poller_read(struct md_poller *poller, struct md_record *out, uint64_t count) 
     for (uint32_t i = 0; i < poller->reader_count && n < count; i++) {
         struct md_ring_reader *reader = &poller->readers[turn];
         turn = turn + 1 == poller->reader_count ? 0 : turn + 1;
-        uint64_t got = md_reader_read(reader, out + n, count - n);
-        if (poller->wanted != NULL) {
+        uint64_t passed_over = 0;
+        while (n < count && passed_over <= reader->mask) {
+            uint64_t got = md_reader_read(reader, out + n, count - n);
+            if (got == 0) {
+                break;
+            }
+            if (poller->wanted == NULL) {
+                n += got;
+                break;
+            }
             uint64_t kept = md_poller_filter(poller, out + n, got);
             poller->filtered += got - kept;
-            got = kept;
+            passed_over += got - kept;
+            n += kept;
         }
-        n += got;
     }
     poller->turn = turn;
     poller->received += n;

@@ -1,0 +1,1 @@
+"""Shared memory to user code: attach, read, tap."""

@@ -1,0 +1,1 @@
+"""The daemon's own numbers, read from shared memory."""

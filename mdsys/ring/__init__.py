@@ -1,0 +1,1 @@
+"""Records to shared memory: segments, their life cycle, and who gets which ring."""

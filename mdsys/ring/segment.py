@@ -1,0 +1,415 @@
+"""An instance's segments: names, ownership, creation, adoption and removal.
+
+An instance is the files ``mdsys.INSTANCE.*``: ``symbols`` in /dev/shm, which names the directory
+of the rest (``cache``, ``counters``, ``ring.0`` ...). Whoever holds the lock on
+RUNDIR/INSTANCE.lock owns them. The lock lies outside the segments and is 0600, so that a reader can
+never take it; feeds inherit it, so it lasts until the last process that may write has gone.
+
+A stop keeps the files. The next start with the same geometry adopts them, also after kill -9; with
+another geometry they are superseded: marked, unlinked and made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import grp
+import mmap
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from mdsys import _native
+from mdsys.errors import HostError, InstanceInUse, LayoutError, NoPermission
+
+ROOT_DIR: Final = Path("/dev/shm")  # noqa: S108  a segment's home, not a temporary file's
+MODE: Final = 0o640
+"""The owner writes, the group reads, others do neither."""
+MADV_POPULATE_WRITE: Final = 23
+"""From linux/mman.h, since 5.14; Python 3.11 has no name for it."""
+ORPHAN_WAIT_SECONDS: Final = 5.0
+"""How long the feeds of a killed supervisor may take to die."""
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What must stay as it is for segments to be adopted."""
+
+    ring_count: int
+    """In [1, 256]."""
+    depth: int
+    """Slots a ring, a power of 2, >= 64."""
+    max_symbols: int
+    feed_count: int
+    """Rings are shared out among the feeds: ring i belongs to feed i % feed_count."""
+    dir: Path
+    """Where all but the symbol directory lie."""
+
+    def feed_of(self, ring: int) -> int:
+        """Return the index of the feed that writes ``ring``."""
+        return ring % self.feed_count
+
+
+def segment_path(directory: Path, instance: str, part: str) -> Path:
+    """Return the path of one segment; part: symbols, cache, counters, ring.N."""
+    return directory / f"mdsys.{instance}.{part}"
+
+
+def parts(ring_count: int) -> list[str]:
+    """Return all but the symbol directory, in the order they are made."""
+    return ["cache", "counters", *(f"ring.{i}" for i in range(ring_count))]
+
+
+def run_dir() -> Path:
+    """Return where locks and control sockets lie, made if need be.
+
+    /run/mdsys when it is ours to write (or to make), else $XDG_RUNTIME_DIR/mdsys, else
+    /tmp/mdsys-UID.
+
+    Raises:
+        NoPermission: None of them can be had.
+    """
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    candidates = [Path("/run/mdsys"), *([Path(runtime) / "mdsys"] if runtime else [])]
+    candidates.append(Path(f"/tmp/mdsys-{os.getuid()}"))  # noqa: S108  owner and mode are checked
+    for path in candidates:
+        with contextlib.suppress(OSError):
+            path.mkdir(mode=0o755 if path.parent == Path("/run") else 0o700, exist_ok=True)
+            status = path.stat(follow_symlinks=False)
+            if status.st_uid == os.getuid() and os.access(path, os.W_OK):
+                return path
+    raise NoPermission(
+        f"no directory for the lock: {', '.join(map(str, candidates))} cannot be written; "
+        "set XDG_RUNTIME_DIR or run: install -d -o $USER /run/mdsys"
+    )
+
+
+def start_ticks(pid: int) -> int:
+    """Return when a process started, in clock ticks since boot; 0 when there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[19])  # field 22; a name may hold blanks and ")"
+
+
+@dataclass(slots=True)
+class Lock:
+    """The right to write an instance's segments."""
+
+    fd: int
+    path: Path
+
+    @classmethod
+    def take(cls, instance: str, *, orphan_wait: float = ORPHAN_WAIT_SECONDS) -> Lock:
+        """Take the lock of ``instance``.
+
+        Waits, at most ``orphan_wait`` seconds, when its owner is dead and its feeds are not yet.
+
+        Raises:
+            InstanceInUse: Somebody alive holds it.
+            NoPermission: The lock file cannot be opened.
+        """
+        path = run_dir() / f"{instance}.lock"
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except PermissionError as error:
+            raise NoPermission(f"{path}: {error.strerror}; it belongs to another user") from error
+        deadline = time.monotonic() + orphan_wait
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                owner = os.pread(fd, 64, 0).split()
+                pid, ticks = (int(owner[0]), int(owner[1])) if len(owner) == 2 else (0, 0)
+                if (pid and start_ticks(pid) == ticks) or time.monotonic() > deadline:
+                    os.close(fd)
+                    raise InstanceInUse(
+                        f"instance {instance!r} is in use by process {pid}; "
+                        "stop it or choose another instance name"
+                    ) from None
+                time.sleep(0.02)
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()} {start_ticks(os.getpid())}\n".encode(), 0)
+        return cls(fd, path)
+
+    def release(self) -> None:
+        """Give it back. The file stays: unlinking a lock that others wait for splits it in two."""
+        os.close(self.fd)
+
+
+def map_file(path: Path, *, writable: bool = False) -> mmap.mmap:
+    """Map a whole segment, shared.
+
+    Raises:
+        FileNotFoundError: There is none.
+        NoPermission: Reading (or writing) it is not ours.
+        LayoutError: It is too short to be a segment.
+    """
+    try:
+        fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+    except PermissionError as error:
+        group = _group_of(path)
+        raise NoPermission(
+            f"{path}: {error.strerror}; its readers must be in the group {group}: "
+            f"usermod -aG {group} $USER, then log in again"
+        ) from error
+    try:
+        size = os.fstat(fd).st_size
+        if size < _native.HEADER_SIZE:
+            raise LayoutError(f"{path}: {size} bytes: too short for a segment")
+        access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        return mmap.mmap(fd, size, mmap.MAP_SHARED, access)
+    finally:
+        os.close(fd)
+
+
+def _group_of(path: Path) -> str:
+    try:
+        return path.group()
+    except (OSError, KeyError):
+        return "mdsys"
+
+
+def create_file(path: Path, size: int, gid: int | None) -> mmap.mmap:
+    """Create a segment's file, all of its memory taken now, in 2 MB pages where they can be had.
+
+    A tmpfs that is too small is an error here, and never a SIGBUS later. The order is what gives
+    huge pages: populating before MADV_HUGEPAGE, or allocating before populating, yields small ones.
+
+    Raises:
+        HostError: No room, or no such directory.
+        NoPermission: The directory is not ours to write.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
+    except PermissionError as error:
+        raise NoPermission(f"{path}: {error.strerror}") from error
+    except FileNotFoundError as error:
+        raise HostError(f"{path.parent}: no such directory; mount or make it first") from error
+    try:
+        if gid is not None:
+            os.fchown(fd, -1, gid)
+        os.fchmod(fd, MODE)  # whatever the umask was
+        page = os.fstatvfs(fd).f_bsize  # of a hugetlbfs: its page size
+        size = -(-size // page) * page
+        os.ftruncate(fd, size)
+        memory = mmap.mmap(fd, size)
+        for advice in (mmap.MADV_HUGEPAGE, MADV_POPULATE_WRITE):
+            with contextlib.suppress(OSError):  # an older kernel; allocation below is what counts
+                memory.madvise(advice)
+        os.posix_fallocate(fd, 0, size)
+        return memory
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.ENOMEM):
+            raise HostError(
+                f"{path}: no room for {size >> 10} KiB: {path.parent} has "
+                f"{_free_bytes(path.parent) >> 10} KiB free; enlarge it (for hugetlbfs: sysctl "
+                "vm.nr_hugepages) or make rings.buffer_size or rings.max_symbols smaller"
+            ) from error
+        if isinstance(error, PermissionError):
+            raise NoPermission(f"{path}: {error.strerror}") from error
+        raise
+    finally:
+        os.close(fd)
+
+
+def _free_bytes(directory: Path) -> int:
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_bsize
+
+
+def huge_bytes(memory_path: Path) -> int:
+    """Return how many bytes of our mappings of a file lie in huge pages, as the kernel says."""
+    total = 0
+    ours = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"^[0-9a-f]+-[0-9a-f]+ ", line):
+            ours = line.endswith(str(memory_path))
+        elif ours and line.startswith(("ShmemPmdMapped:", "Shared_Hugetlb:", "Private_Hugetlb:")):
+            total += int(line.split()[1]) << 10
+    return total
+
+
+@dataclass(slots=True)
+class Instance:
+    """The supervisor's hold on an instance: the lock and every segment."""
+
+    name: str
+    geometry: Geometry
+    lock: Lock
+    adopted: bool
+    """Whether the segments were there already, and their sequences go on."""
+    symbols: _native.Symbols
+    cache: _native.Cache
+    counters: _native.Counters
+    rings: list[_native.Ring] = field(default_factory=list)
+    """Headers only: their feeds write them."""
+
+    def stop(self) -> None:
+        """Mark all segments stopped, for the next start to adopt, and give the lock back."""
+        for segment in (*self.rings, self.counters, self.cache, self.symbols):
+            segment.stop()
+        self.lock.release()
+
+
+def open_instance(
+    name: str, geometry: Geometry, *, group: str | None, pid: int, now_ns: int
+) -> Instance:
+    """Take an instance over, adopting its segments or making them.
+
+    Args:
+        name: [a-z0-9_-]{1,32}.
+        geometry: What the configuration asks for.
+        group: May read the segments; None: the process's own group.
+        pid: The supervisor.
+        now_ns: ns since the epoch.
+
+    Raises:
+        InstanceInUse: Another daemon has it.
+        NoPermission: Lock or segments belong to another user, or the group cannot be given.
+        HostError: No room, or no such directory or group.
+    """
+    gid = group_id(group)
+    lock = Lock.take(name)
+    try:
+        instance = _adopt(name, geometry, lock)
+        if instance is None:
+            remove_segments(name, geometry.dir)
+            instance = _create(name, geometry, lock, gid, now_ns)
+        for segment in (instance.symbols, instance.cache, instance.counters):
+            segment.take_over(pid, start_ticks(pid), now_ns)
+        return instance
+    except BaseException:
+        lock.release()
+        raise
+
+
+def group_id(group: str | None) -> int | None:
+    """Return the id of a group.
+
+    Raises:
+        HostError: There is none of this name.
+    """
+    if group is None:
+        return None
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise HostError(f"group {group!r} does not exist: groupadd --system {group}") from None
+
+
+def _adopt(name: str, geometry: Geometry, lock: Lock) -> Instance | None:
+    """Return the instance as it was left, or None when it is not there whole and of this shape."""
+    try:
+        root = map_file(segment_path(ROOT_DIR, name, "symbols"), writable=True)
+        symbols = _native.Symbols(root, True)
+        found = (symbols.ring_count, symbols.capacity, symbols.feed_count, Path(symbols.dir))
+        wanted = (geometry.ring_count, geometry.max_symbols, geometry.feed_count, geometry.dir)
+        if found != wanted:
+            return None
+        maps = {
+            part: map_file(segment_path(geometry.dir, name, part), writable=True)
+            for part in parts(geometry.ring_count)
+        }
+        cache = _native.Cache(maps["cache"], True)
+        counters = _native.Counters(maps["counters"], True)
+        rings = [_native.Ring(maps[f"ring.{i}"], True) for i in range(geometry.ring_count)]
+    except (FileNotFoundError, LayoutError):
+        return None
+    if cache.capacity != geometry.max_symbols or len(counters) != geometry.feed_count:
+        return None
+    if any(ring.depth != geometry.depth for ring in rings):
+        return None
+    return Instance(name, geometry, lock, True, symbols, cache, counters, rings)
+
+
+def _create(
+    name: str, geometry: Geometry, lock: Lock, gid: int | None, now_ns: int
+) -> Instance:
+    made: list[Path] = []
+
+    def make(directory: Path, part: str, size: int) -> mmap.mmap:
+        path = segment_path(directory, name, part)
+        memory = create_file(path, size, gid)
+        made.append(path)
+        return memory
+
+    try:
+        capacity, feeds = geometry.max_symbols, geometry.feed_count
+        cache_map = make(geometry.dir, "cache", _native.cache_size(capacity))
+        _native.Cache.create(cache_map, capacity)
+        counters_map = make(geometry.dir, "counters", _native.counters_size(feeds))
+        _native.Counters.create(counters_map, feeds)
+        ring_maps = []
+        for i in range(geometry.ring_count):
+            ring_maps.append(make(geometry.dir, f"ring.{i}", _native.ring_size(geometry.depth)))
+            _native.Ring.create(ring_maps[i], geometry.depth, i, geometry.feed_of(i))
+        root = make(ROOT_DIR, "symbols", _native.symbols_size(capacity))
+        _native.Symbols.create(
+            root, capacity, geometry.ring_count, feeds, bytes(geometry.dir), name.encode()
+        )
+    except BaseException:
+        for path in made:
+            path.unlink(missing_ok=True)
+        raise
+    for memory in (cache_map, counters_map, *ring_maps, root):  # the root last: it is the door
+        _native.publish_segment(memory, now_ns)
+    return Instance(
+        name,
+        geometry,
+        lock,
+        False,
+        _native.Symbols(root, True),
+        _native.Cache(cache_map, True),
+        _native.Counters(counters_map, True),
+        [_native.Ring(memory, True) for memory in ring_maps],
+    )
+
+
+def find_segments(name: str, *directories: Path) -> list[Path]:
+    """Return the files of an instance: in /dev/shm, where its root points, and in ``directories``."""
+    places = dict.fromkeys([ROOT_DIR, *directories])
+    with contextlib.suppress(OSError, LayoutError, NoPermission):
+        root = _native.Symbols(map_file(segment_path(ROOT_DIR, name, "symbols")))
+        places[Path(root.dir)] = None
+    return [path for place in places for path in sorted(_own_files(place, name))]
+
+
+def _own_files(directory: Path, name: str) -> Iterator[Path]:
+    for path in directory.glob(f"mdsys.{name}.*"):
+        if re.fullmatch(r"symbols|cache|counters|ring\.\d+", path.name.removeprefix(f"mdsys.{name}.")):
+            yield path
+
+
+def remove_segments(name: str, *directories: Path) -> list[Path]:
+    """Supersede and unlink an instance's segments, the door first. The lock must be held.
+
+    Raises:
+        NoPermission: They belong to another user.
+    """
+    paths = find_segments(name, *directories)
+    paths.sort(key=lambda path: not path.name.endswith(".symbols"))
+    for path in paths:
+        try:
+            with contextlib.suppress(LayoutError, ValueError):
+                _native.supersede_segment(map_file(path, writable=True))
+            path.unlink()
+        except PermissionError as error:
+            raise NoPermission(f"{path}: {error.strerror}") from error
+    return paths
+
+
+def instances(directory: Path = ROOT_DIR) -> Sequence[str]:
+    """Return the names of the instances that have segments, running or not."""
+    pattern = re.compile(r"mdsys\.([a-z0-9_-]{1,32})\.symbols")
+    return sorted(
+        match[1] for path in directory.glob("mdsys.*.symbols") if (match := pattern.fullmatch(path.name))
+    )

@@ -1,0 +1,771 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""Shared-memory segments as Python objects: what `mdsys.ring` and `mdsys.consume` stand on.
+
+Thin: layouts, protocols and their reasons are in native/include/mdsys. An object here holds on to
+the buffer it was made of (an `mmap`), checks it once, and then only calls the C functions.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_SIMPLE, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer,
+)
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from mdsys.errors import HostError, LayoutError
+
+
+cdef extern from "time.h" nogil:
+    ctypedef long time_t
+    struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *out)
+    int nanosleep(const timespec *request, timespec *remain)
+    int CLOCK_REALTIME
+    int CLOCK_MONOTONIC
+
+
+cdef extern from "mdsys/atomic.h" nogil:
+    uint64_t md_load_acquire_u64(const uint64_t *p)
+    uint32_t md_load_acquire_u32(const uint32_t *p)
+    int64_t md_load_acquire_i64(const int64_t *p)
+    void md_store_release_i64(int64_t *p, int64_t value)
+    void md_pause()
+
+
+cdef extern from "mdsys/record.h" nogil:
+    struct md_record:
+        uint64_t seq
+        uint32_t symbol_id
+        uint8_t kind
+
+
+cdef extern from "mdsys/segment.h" nogil:
+    struct md_segment_header:
+        uint64_t magic
+        uint32_t abi_version
+        uint32_t kind
+        uint64_t size_bytes
+        uint64_t schema_hash
+        uint32_t state
+        uint32_t index
+        uint64_t epoch
+        uint32_t writer_pid
+        uint64_t writer_start_ticks
+        int64_t created_ns
+        int64_t heartbeat_ns
+    ctypedef int md_segment_result "enum md_segment_result"
+    const uint32_t MD_ABI_VERSION
+    const uint32_t MD_PAGE_HEADER_SIZE
+
+
+cdef extern from "mdsys/ring.h" nogil:
+    struct md_slot:
+        pass
+    struct md_ring_header:
+        md_segment_header segment
+        uint64_t depth
+        uint32_t feed
+        uint64_t cursor
+        int64_t watermark_ns
+    struct md_ring_writer:
+        uint64_t next
+        uint64_t mask
+        md_ring_header *header
+    struct md_ring_reader:
+        uint64_t next
+        uint64_t lost
+        uint64_t mask
+        const md_ring_header *header
+    md_segment_result md_ring_verify(const md_ring_header *header, uint64_t mapped_size)
+    const md_slot *md_ring_slots(const md_ring_header *header)
+    uint64_t md_ring_head(const md_ring_header *header, const md_slot *slots, uint64_t mask)
+    md_ring_reader md_reader_init(const md_ring_header *header)
+    void md_ring_publish_batch(md_ring_writer *w, const md_record *records, uint64_t count)
+    void md_ring_flush(md_ring_writer *w, int64_t now_ns)
+
+
+cdef extern from "mdsys/poll.h" nogil:
+    struct md_poller:
+        md_ring_reader *readers
+        uint32_t reader_count
+        const uint64_t *wanted
+        uint64_t wanted_count
+        uint64_t received
+        uint64_t filtered
+    uint64_t md_poller_read(md_poller *poller, md_record *out, uint64_t count)
+
+
+cdef extern from "mdsys/symbols.h" nogil:
+    struct md_symbol:
+        uint64_t hash
+        uint32_t symbol_id
+        uint16_t ring
+        uint8_t name_size
+        uint8_t venue_size
+        uint8_t price_scale
+        uint8_t size_scale
+        char *name
+    struct md_symbols_header:
+        uint32_t capacity
+        uint32_t count
+        uint32_t ring_count
+        uint32_t feed_count
+        char *dir
+        char *instance
+    md_segment_result md_symbols_verify(const md_symbols_header *symbols, uint64_t mapped_size)
+    const md_symbol *md_symbols_find(const md_symbols_header *symbols, const char *name, size_t n)
+    const md_symbol *md_symbols_entry(const md_symbols_header *symbols, uint32_t symbol_id)
+
+
+cdef extern from "mdsys/xxh3.h" nogil:
+    uint64_t md_xxh3_64(const void *key, size_t size)
+    const uint32_t MD_XXH3_SIZE_MAX
+
+
+cdef extern from "mdsys/cache.h" nogil:
+    struct md_cell:
+        uint64_t venue_trade_id
+        uint64_t venue_book_id
+        uint64_t venue_quote_id
+    struct md_cache_header:
+        uint32_t capacity
+    ctypedef int md_cache_part "enum md_cache_part"
+    const int MD_CACHE_TRADE
+    const int MD_CACHE_QUOTE
+    ctypedef int md_cache_result "enum md_cache_result"
+    const int MD_CACHE_OK
+    const int MD_CACHE_BUSY
+    md_segment_result md_cache_verify(const md_cache_header *cache, uint64_t mapped_size)
+    const md_cell *md_cache_cell(const md_cache_header *cache, uint32_t symbol_id)
+    md_cache_result md_cell_load(const md_cell *cell, md_cache_part part, md_record *out)
+
+
+cdef extern from "mdsys/counters.h" nogil:
+    struct md_counter_block:
+        pass
+    struct md_counters_header:
+        uint64_t blocks_offset
+        uint32_t block_stride
+        uint32_t block_count
+    md_segment_result md_counters_verify(const md_counters_header *counters, uint64_t mapped_size)
+
+
+cdef extern from "mdsys/attach.h" nogil:
+    const char *md_segment_result_text(md_segment_result result)
+
+
+cdef extern from "segment.h" nogil:
+    struct md_cache_repair_result "md_cache_repair":
+        uint32_t torn
+        uint32_t republished
+    uint64_t md_ring_size(uint64_t depth)
+    uint64_t md_symbols_size(uint32_t capacity)
+    uint64_t md_cache_size(uint32_t capacity)
+    uint64_t md_counters_size(uint32_t block_count)
+    void md_ring_create(md_ring_header *h, uint64_t size, uint64_t depth, uint32_t i, uint32_t feed)
+    void md_symbols_create(md_symbols_header *h, uint64_t size, uint32_t capacity,
+                           uint32_t ring_count, uint32_t feed_count, const char *dir,
+                           const char *instance)
+    void md_cache_create(md_cache_header *h, uint64_t size, uint32_t capacity)
+    void md_counters_create(md_counters_header *h, uint64_t size, uint32_t block_count)
+    void md_segment_publish(md_segment_header *h, int64_t now_ns)
+    void md_segment_take_over(md_segment_header *h, uint32_t pid, uint64_t start, int64_t now_ns)
+    void md_segment_set_state(md_segment_header *h, int state)
+    void md_segment_supersede(md_segment_header *h)
+    void md_ring_take_over(md_ring_header *h, md_ring_writer *w, uint32_t pid, uint64_t start,
+                           int64_t now_ns)
+    md_cache_repair_result c_cache_repair "md_cache_repair"(
+        md_cache_header *cache, const md_symbols_header *symbols, uint32_t ring, md_ring_writer *w)
+    uint32_t md_symbols_add(md_symbols_header *h, const char *name, size_t size, uint32_t ring,
+                            unsigned price_scale, unsigned size_scale)
+
+
+RECORD_SIZE = sizeof(md_record)
+ABI_VERSION = MD_ABI_VERSION
+HEADER_SIZE = MD_PAGE_HEADER_SIZE
+
+
+def xxh3_64(bytes key not None) -> int:
+    """Return the 64-bit XXH3 of ``key`` (at most 128 bytes), seed 0: what names are found by."""
+    if len(key) > MD_XXH3_SIZE_MAX:
+        raise ValueError(f"key of {len(key)} bytes; at most {MD_XXH3_SIZE_MAX}")
+    return md_xxh3_64(<const char *>key, <size_t>len(key))
+
+
+def ring_size(depth: int) -> int:
+    """Return the bytes of a ring segment with ``depth`` slots."""
+    return md_ring_size(depth)
+
+
+def symbols_size(capacity: int) -> int:
+    """Return the bytes of a symbol directory for ``capacity`` symbols."""
+    return md_symbols_size(capacity)
+
+
+def cache_size(capacity: int) -> int:
+    """Return the bytes of a last-value cache for ``capacity`` symbols."""
+    return md_cache_size(capacity)
+
+
+def counters_size(block_count: int) -> int:
+    """Return the bytes of a counters segment for ``block_count`` feeds."""
+    return md_counters_size(block_count)
+
+
+cdef class _Buffer:
+    """A held view of somebody's memory; None of it is copied."""
+
+    cdef Py_buffer view
+    cdef bint held
+
+    def __cinit__(self, owner, bint writable=False):
+        PyObject_GetBuffer(owner, &self.view, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
+        self.held = True
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+
+cdef class Segment:
+    """Any segment's header.
+
+    Args:
+        buffer: The mapping of the whole file (an ``mmap``).
+        writable: Whether this process may write it; the mapping must agree.
+
+    Raises:
+        LayoutError: The mapping holds no segment of this kind and version.
+    """
+
+    cdef _Buffer buffer
+    cdef md_segment_header *header
+    cdef readonly bint writable
+
+    def __init__(self, buffer, bint writable=False):
+        self._hold(buffer, writable)
+        self._verify()
+
+    cdef _hold(self, buffer, bint writable):
+        self.buffer = _Buffer(buffer, writable)
+        self.header = _header_of(self.buffer)
+        self.writable = writable
+
+    cdef md_segment_result _check(self) noexcept:
+        return 0
+
+    cdef _verify(self):
+        cdef md_segment_result result = self._check()
+        if result != 0:
+            text = md_segment_result_text(result).decode()
+            if self.header.abi_version != MD_ABI_VERSION and self.header.magic != 0:
+                text += f" (it has ABI {self.header.abi_version}, this is {MD_ABI_VERSION})"
+            raise LayoutError(text)
+
+    cdef _need_writable(self):
+        if not self.writable:
+            raise HostError("this mapping is read-only")
+
+    @property
+    def state(self) -> int:
+        """Of enum md_segment_state: 0 new, 1 running, 2 stopped, 3 superseded."""
+        return md_load_acquire_u32(&self.header.state)
+
+    @property
+    def epoch(self) -> int:
+        """How many writers have taken this segment over, from 1."""
+        return md_load_acquire_u64(&self.header.epoch)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.header.size_bytes
+
+    @property
+    def index(self) -> int:
+        return self.header.index
+
+    @property
+    def writer_pid(self) -> int:
+        return self.header.writer_pid
+
+    @property
+    def writer_start_ticks(self) -> int:
+        """Field 22 of the writer's /proc/PID/stat, in clock ticks since boot."""
+        return self.header.writer_start_ticks
+
+    @property
+    def created_ns(self) -> int:
+        return self.header.created_ns
+
+    @property
+    def heartbeat_ns(self) -> int:
+        """When the writer was last known to be alive, ns since the epoch."""
+        return md_load_acquire_i64(&self.header.heartbeat_ns)
+
+    def take_over(self, uint32_t pid, uint64_t start_ticks, int64_t now_ns):
+        """Become the writer: epoch + 1, state running."""
+        self._need_writable()
+        md_segment_take_over(self.header, pid, start_ticks, now_ns)
+
+    def beat(self, int64_t now_ns):
+        """Say that the writer is alive."""
+        self._need_writable()
+        md_store_release_i64(&self.header.heartbeat_ns, now_ns)
+
+    def stop(self):
+        """Mark the segment stopped; the next writer adopts it."""
+        self._need_writable()
+        md_segment_set_state(self.header, 2)
+
+
+cdef md_segment_header *_header_of(_Buffer buffer) except NULL:
+    if buffer.view.len < <Py_ssize_t>MD_PAGE_HEADER_SIZE:
+        raise LayoutError(f"{buffer.view.len} bytes: too short for a segment")
+    return <md_segment_header *>buffer.view.buf
+
+
+def publish_segment(buffer, int64_t now_ns):
+    """Let readers attach to a segment that one of the ``create`` functions laid out."""
+    cdef _Buffer view = _Buffer(buffer, True)
+    md_segment_publish(_header_of(view), now_ns)
+
+
+def supersede_segment(buffer):
+    """Tell whoever is attached that this file is about to be unlinked, whatever is in it."""
+    cdef _Buffer view = _Buffer(buffer, True)
+    md_segment_supersede(_header_of(view))
+
+
+cdef class Ring(Segment):
+    """A ring's header, as any process may see it."""
+
+    cdef md_segment_result _check(self) noexcept:
+        return md_ring_verify(<md_ring_header *>self.header, self.buffer.view.len)
+
+    @staticmethod
+    def create(buffer, uint64_t depth, uint32_t index, uint32_t feed):
+        """Lay a ring out in a zeroed mapping; `publish_segment` makes it visible."""
+        cdef _Buffer view = _Buffer(buffer, True)
+        if <uint64_t>view.view.len < md_ring_size(depth):
+            raise ValueError("mapping too small for the ring")
+        md_ring_create(<md_ring_header *>view.view.buf, view.view.len, depth, index, feed)
+
+    @property
+    def depth(self) -> int:
+        """Slots, a power of 2."""
+        return (<md_ring_header *>self.header).depth
+
+    @property
+    def feed(self) -> int:
+        """Index of the feed process that writes here."""
+        return (<md_ring_header *>self.header).feed
+
+    @property
+    def head(self) -> int:
+        """The newest published sequence; 0 before the first."""
+        cdef md_ring_header *header = <md_ring_header *>self.header
+        return md_ring_head(header, md_ring_slots(header), header.depth - 1)
+
+    @property
+    def cursor(self) -> int:
+        """The newest sequence at the writer's last flush."""
+        return md_load_acquire_u64(&(<md_ring_header *>self.header).cursor)
+
+    @property
+    def watermark_ns(self) -> int:
+        """Whatever was received before this time is published, ns since the epoch."""
+        return md_load_acquire_i64(&(<md_ring_header *>self.header).watermark_ns)
+
+
+cdef class RingWriter(Ring):
+    """The one writer of a ring.
+
+    Taking over a ring that had a writer before publishes a writer_restarted status first.
+
+    Args:
+        buffer: The mapping, writable.
+        pid: This process.
+        start_ticks: Its start time, field 22 of /proc/PID/stat.
+        now_ns: ns since the epoch.
+    """
+
+    cdef md_ring_writer writer
+    cdef object last_records
+    cdef _Buffer last_view
+
+    def __init__(self, buffer, uint32_t pid, uint64_t start_ticks, int64_t now_ns):
+        Segment.__init__(self, buffer, True)
+        md_ring_take_over(<md_ring_header *>self.header, &self.writer, pid, start_ticks, now_ns)
+
+    @property
+    def address(self) -> int:
+        """Of the ``struct md_ring_writer``, for other extensions; valid while this object lives."""
+        return <size_t>&self.writer
+
+    @property
+    def next(self) -> int:
+        """The sequence that the next record gets."""
+        return self.writer.next
+
+    def repair(self, Cache cache not None, Symbols symbols not None) -> tuple[int, int]:
+        """Mend what a killed writer left in the cells of this ring's symbols.
+
+        Returns:
+            How many half-written parts were emptied, and how many records that had reached only
+            their cell were published.
+        """
+        cache._need_writable()
+        cdef md_cache_repair_result done = c_cache_repair(
+            <md_cache_header *>cache.header, <md_symbols_header *>symbols.header,
+            self.header.index, &self.writer)
+        return done.torn, done.republished
+
+    def publish_records(self, records):
+        """Publish an array of records as one frame, in order; their ``seq`` is ignored.
+
+        Args:
+            records: C-contiguous buffer of at most depth/4 records.
+
+        Raises:
+            ValueError: Not whole records, or too many for one frame.
+        """
+        if records is not self.last_records:
+            self.last_view = _Buffer(records)
+            self.last_records = records
+        cdef Py_ssize_t size = self.last_view.view.len
+        cdef uint64_t count = <uint64_t>size // sizeof(md_record)
+        if size % <Py_ssize_t>sizeof(md_record) != 0 or count > (self.writer.mask + 1) // 4:
+            raise ValueError(f"{size} bytes: give whole records, at most depth/4 of them")
+        md_ring_publish_batch(&self.writer, <const md_record *>self.last_view.view.buf, count)
+
+    def flush(self, int64_t now_ns):
+        """Store cursor and watermark: what was received before ``now_ns`` is published."""
+        md_ring_flush(&self.writer, now_ns)
+
+
+cdef class Symbols(Segment):
+    """The symbol directory."""
+
+    cdef md_segment_result _check(self) noexcept:
+        return md_symbols_verify(<md_symbols_header *>self.header, self.buffer.view.len)
+
+    @staticmethod
+    def create(buffer, uint32_t capacity, uint32_t ring_count, uint32_t feed_count,
+               bytes dir not None, bytes instance not None):
+        """Lay a directory out in a zeroed mapping; `publish_segment` makes it visible."""
+        cdef _Buffer view = _Buffer(buffer, True)
+        if <uint64_t>view.view.len < md_symbols_size(capacity):
+            raise ValueError("mapping too small for the symbol directory")
+        md_symbols_create(<md_symbols_header *>view.view.buf, view.view.len, capacity, ring_count,
+                          feed_count, dir, instance)
+
+    def __len__(self):
+        return md_load_acquire_u32(&(<md_symbols_header *>self.header).count)
+
+    @property
+    def capacity(self) -> int:
+        return (<md_symbols_header *>self.header).capacity
+
+    @property
+    def ring_count(self) -> int:
+        return (<md_symbols_header *>self.header).ring_count
+
+    @property
+    def feed_count(self) -> int:
+        return (<md_symbols_header *>self.header).feed_count
+
+    @property
+    def dir(self) -> str:
+        """Where the instance's other segments lie."""
+        return (<const char *>(<md_symbols_header *>self.header).dir).decode()
+
+    @property
+    def instance(self) -> str:
+        return (<const char *>(<md_symbols_header *>self.header).instance).decode()
+
+    def find(self, bytes name not None) -> int:
+        """Return the id of VENUE:SYMBOL, or 0."""
+        cdef const md_symbol *entry = md_symbols_find(
+            <md_symbols_header *>self.header, name, <size_t>len(name))
+        return 0 if entry is NULL else entry.symbol_id
+
+    def entry(self, uint32_t symbol_id) -> tuple[str, int, int, int, int]:
+        """Return (VENUE:SYMBOL, venue_size, ring, price_scale, size_scale).
+
+        Raises:
+            IndexError: No symbol has this id.
+        """
+        if symbol_id == 0 or symbol_id > len(self):
+            raise IndexError(f"no symbol has the id {symbol_id}; there are {len(self)}")
+        cdef const md_symbol *e = md_symbols_entry(<md_symbols_header *>self.header, symbol_id)
+        return (e.name[:e.name_size].decode(), e.venue_size, e.ring, e.price_scale, e.size_scale)
+
+    def add(self, bytes name not None, uint32_t ring, unsigned price_scale,
+            unsigned size_scale) -> int:
+        """Append VENUE:SYMBOL; return its id.
+
+        Raises:
+            ValueError: It is there already, is no VENUE:SYMBOL of at most 63 bytes, the ring does
+                not exist, or the directory is full.
+        """
+        self._need_writable()
+        symbol_id = md_symbols_add(<md_symbols_header *>self.header, name, <size_t>len(name), ring,
+                                   price_scale, size_scale)
+        if symbol_id == 0:
+            raise ValueError(f"cannot add {name!r}")
+        return symbol_id
+
+
+cdef class Cache(Segment):
+    """The last-value cache."""
+
+    cdef md_segment_result _check(self) noexcept:
+        return md_cache_verify(<md_cache_header *>self.header, self.buffer.view.len)
+
+    @staticmethod
+    def create(buffer, uint32_t capacity):
+        """Lay a cache out in a zeroed mapping; `publish_segment` makes it visible."""
+        cdef _Buffer view = _Buffer(buffer, True)
+        if <uint64_t>view.view.len < md_cache_size(capacity):
+            raise ValueError("mapping too small for the cache")
+        md_cache_create(<md_cache_header *>view.view.buf, view.view.len, capacity)
+
+    @property
+    def capacity(self) -> int:
+        return (<md_cache_header *>self.header).capacity
+
+    @property
+    def address(self) -> int:
+        """Of the mapping, for other extensions; valid while this object lives."""
+        return <size_t>self.header
+
+    def load(self, uint32_t symbol_id, int part, out) -> bool:
+        """Copy a symbol's last trade (part 1) or quote (part 2) into ``out``, 64 writable bytes.
+
+        Returns:
+            False when the symbol has had none yet.
+
+        Raises:
+            IndexError: The id is beyond the capacity.
+            HostError: No whole copy could be had: its writer died while it wrote.
+        """
+        if symbol_id == 0 or symbol_id > self.capacity:
+            raise IndexError(f"no symbol has the id {symbol_id}")
+        cdef _Buffer to = _Buffer(out, True)
+        if to.view.len < <Py_ssize_t>sizeof(md_record):
+            raise ValueError("out is shorter than a record")
+        cdef md_cache_result result = md_cell_load(
+            md_cache_cell(<md_cache_header *>self.header, symbol_id),
+            <md_cache_part>part, <md_record *>to.view.buf)
+        if result == MD_CACHE_BUSY:
+            raise HostError(f"the cell of symbol {symbol_id} is half-written: is the feed dead?")
+        return result == MD_CACHE_OK
+
+    def venue_ids(self, uint32_t symbol_id) -> tuple[int, int, int]:
+        """Return the venue's last trade id, book update id and quote id; 0: none seen."""
+        if symbol_id == 0 or symbol_id > self.capacity:
+            raise IndexError(f"no symbol has the id {symbol_id}")
+        cdef const md_cell *cell = md_cache_cell(<md_cache_header *>self.header, symbol_id)
+        return (md_load_acquire_u64(&cell.venue_trade_id), md_load_acquire_u64(&cell.venue_book_id),
+                md_load_acquire_u64(&cell.venue_quote_id))
+
+
+cdef class Counters(Segment):
+    """The daemon's counters; `mdsys.counters` names what stands in a block."""
+
+    cdef md_segment_result _check(self) noexcept:
+        return md_counters_verify(<md_counters_header *>self.header, self.buffer.view.len)
+
+    @staticmethod
+    def create(buffer, uint32_t block_count):
+        """Lay the counters out in a zeroed mapping; `publish_segment` makes them visible."""
+        cdef _Buffer view = _Buffer(buffer, True)
+        if <uint64_t>view.view.len < md_counters_size(block_count):
+            raise ValueError("mapping too small for the counters")
+        md_counters_create(<md_counters_header *>view.view.buf, view.view.len, block_count)
+
+    def __len__(self):
+        return (<md_counters_header *>self.header).block_count
+
+    def block(self, uint32_t index) -> bytes:
+        """Return a copy of one feed's block, word by word."""
+        return bytes(<char[:sizeof(md_counter_block)]>self._block(index))
+
+    def block_address(self, uint32_t index) -> int:
+        """Of one feed's block, for other extensions; valid while this object lives."""
+        return <size_t>self._block(index)
+
+    cdef char *_block(self, uint32_t index) except NULL:
+        cdef md_counters_header *header = <md_counters_header *>self.header
+        if index >= header.block_count:
+            raise IndexError(f"no counter block {index}; there are {header.block_count}")
+        return <char *>header + header.blocks_offset + <uint64_t>index * header.block_stride
+
+
+cdef inline int64_t monotonic_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec * 1000000000 + now.tv_nsec
+
+
+cdef enum:
+    SPIN_NS = 50_000         # longer than a busy market is silent, shorter than a time slice
+    SPINS_PER_CLOCK = 64     # reading the clock costs as much as a dozen polls
+    SLEEP_NS_MAX = 1_000_000
+
+
+cdef class Poller:
+    """Reads several rings, from their heads on.
+
+    Args:
+        rings: The rings, in the order they are served.
+        wanted: Bitmap over symbol ids, little-endian 64-bit words; None passes everything.
+    """
+
+    cdef md_poller poller
+    cdef list rings
+    cdef _Buffer wanted
+    cdef object last_out
+    cdef _Buffer last_view
+
+    def __cinit__(self, list rings not None, wanted=None):
+        self.rings = rings
+        self.poller.readers = <md_ring_reader *>calloc(max(len(rings), 1), sizeof(md_ring_reader))
+        if self.poller.readers is NULL:
+            raise MemoryError
+        self.poller.reader_count = <uint32_t>len(rings)
+        cdef Ring ring
+        for i in range(len(rings)):
+            ring = rings[i]
+            self.poller.readers[i] = md_reader_init(<md_ring_header *>ring.header)
+        if wanted is not None:
+            self.wanted = _Buffer(wanted)
+            self.poller.wanted = <const uint64_t *>self.wanted.view.buf
+            self.poller.wanted_count = <uint64_t>self.wanted.view.len // 8 * 64
+
+    def __dealloc__(self):
+        free(self.poller.readers)
+
+    @property
+    def received(self) -> int:
+        """Records handed out."""
+        return self.poller.received
+
+    @property
+    def filtered(self) -> int:
+        """Records read that no filter wanted."""
+        return self.poller.filtered
+
+    @property
+    def lost(self) -> int:
+        """Records overwritten before they were read, exactly."""
+        cdef uint64_t lost = 0
+        for i in range(self.poller.reader_count):
+            lost += self.poller.readers[i].lost
+        return lost
+
+    @property
+    def cursors(self) -> list[int]:
+        """The next sequence to read, ring by ring."""
+        return [self.poller.readers[i].next for i in range(self.poller.reader_count)]
+
+    @property
+    def lag(self) -> int:
+        """Records published and not yet read, over all rings, as of the writers' last flush."""
+        cdef uint64_t lag = 0
+        cdef uint64_t cursor
+        for i in range(self.poller.reader_count):
+            cursor = md_load_acquire_u64(&self.poller.readers[i].header.cursor)
+            if cursor + 1 > self.poller.readers[i].next:
+                lag += cursor + 1 - self.poller.readers[i].next
+        return lag
+
+    def poll_into(self, out, double timeout=0.0) -> int:
+        """Copy new records into ``out``.
+
+        Args:
+            out: Writable C-contiguous buffer of whole records; giving the same object again is
+                quickest.
+            timeout: Seconds to wait for the first record, >= 0. Spins for 50 us, then sleeps
+                between looks, at most 1 ms at a time.
+
+        Returns:
+            Records copied, in [0, room]; 0: nothing new that is wanted.
+        """
+        if out is not self.last_out:
+            self.last_view = _Buffer(out, True)
+            self.last_out = out
+        cdef uint64_t room = <uint64_t>self.last_view.view.len // sizeof(md_record)
+        cdef md_record *to = <md_record *>self.last_view.view.buf
+        cdef uint64_t n = md_poller_read(&self.poller, to, room)
+        if n == 0 and timeout > 0 and room > 0:
+            n = self._wait(to, room, timeout)
+        return n
+
+    cdef uint64_t _wait(self, md_record *to, uint64_t room, double timeout) except? 0:
+        cdef int64_t start = monotonic_ns()
+        cdef int64_t deadline = start + <int64_t>(min(timeout, 1e9) * 1e9)
+        cdef int64_t now = start
+        cdef int64_t sleep = 10_000
+        cdef uint64_t n = 0
+        cdef timespec pause
+        cdef int i
+        while True:
+            with nogil:
+                while now < start + SPIN_NS and now < deadline and n == 0:
+                    for i in range(SPINS_PER_CLOCK):
+                        n = md_poller_read(&self.poller, to, room)
+                        if n != 0:
+                            break
+                        md_pause()
+                    now = monotonic_ns()
+                if n == 0 and now < deadline:
+                    pause.tv_sec = 0
+                    pause.tv_nsec = min(sleep, deadline - now)
+                    nanosleep(&pause, NULL)
+                    sleep = min(sleep * 2, SLEEP_NS_MAX)
+                    n = md_poller_read(&self.poller, to, room)
+                    now = monotonic_ns()
+            if n != 0 or now >= deadline:
+                return n
+            PyErr_CheckSignals()
+
+
+def counter_schema() -> tuple[list[tuple[str, str]], list[tuple[str, str]], int]:
+    """Return the counters and histograms of a block, in order, as (name, help), and the buckets."""
+    return _counter_schema()
+
+
+cdef extern from *:
+    """
+    #include "mdsys/counters.h"
+    static const char *const md_schema_counters[][2] = {
+    #define MD_ROW(name, help) {#name, help},
+        MD_COUNTERS(MD_ROW)
+    };
+    static const char *const md_schema_histograms[][2] = {
+        MD_HISTOGRAMS(MD_ROW)
+    #undef MD_ROW
+    };
+    enum {
+        MD_COUNTER_COUNT = sizeof md_schema_counters / sizeof md_schema_counters[0],
+        MD_HISTOGRAM_COUNT = sizeof md_schema_histograms / sizeof md_schema_histograms[0],
+        MD_BUCKET_COUNT = MD_HISTOGRAM_BUCKETS
+    };
+    """
+    const char *md_schema_counters[][2]
+    const char *md_schema_histograms[][2]
+    int MD_COUNTER_COUNT
+    int MD_HISTOGRAM_COUNT
+    int MD_BUCKET_COUNT
+
+
+cdef _counter_schema():
+    counters = [(md_schema_counters[i][0].decode(), md_schema_counters[i][1].decode())
+                for i in range(MD_COUNTER_COUNT)]
+    histograms = [(md_schema_histograms[i][0].decode(), md_schema_histograms[i][1].decode())
+                  for i in range(MD_HISTOGRAM_COUNT)]
+    return counters, histograms, MD_BUCKET_COUNT
