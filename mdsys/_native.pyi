@@ -1,4 +1,9 @@
-from typing_extensions import Buffer
+from mmap import mmap
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+Buffer: TypeAlias = bytes | bytearray | memoryview | mmap | npt.NDArray[Any]
 
 RECORD_SIZE: int
 ABI_VERSION: int

@@ -78,7 +78,7 @@ class MarketData:
         try:
             self._directory = _native.Symbols(map_file(segment_path(ROOT_DIR, instance, "symbols")))
             directory = Path(self._directory.dir)
-            self._cache = _native.Cache(map_file(segment_path(directory, instance, "cache")))
+            self.cache = _native.Cache(map_file(segment_path(directory, instance, "cache")))
             self.rings: Sequence[_native.Ring] = tuple(
                 _native.Ring(map_file(segment_path(directory, instance, f"ring.{i}")))
                 for i in range(self._directory.ring_count)
@@ -110,7 +110,7 @@ class MarketData:
     def close(self) -> None:
         """Detach: drop the mappings; readers that still live keep theirs."""
         self.rings = ()
-        del self._directory, self._cache
+        del self._directory, self.cache
 
     @property
     def symbols(self) -> dict[str, SymbolInfo]:
@@ -188,7 +188,7 @@ class MarketData:
 
     def _last(self, symbol: str, part: int) -> np.void | None:
         out = np.empty(1, TICK)
-        found = self._cache.load(self.symbol(symbol).id, part, out)
+        found = self.cache.load(self.symbol(symbol).id, part, out)
         return out[0] if found else None
 
     def reader(self, symbols: Iterable[str] | None = None) -> Reader:
@@ -214,7 +214,7 @@ class Reader:
 
     def __init__(self, market_data: MarketData, symbols: Sequence[SymbolInfo] | None) -> None:
         """See `MarketData.reader`."""
-        self._cache = market_data._cache
+        self._cache = market_data.cache
         self._market_data = market_data
         self._symbols = symbols
         indices = (
@@ -327,5 +327,3 @@ def _bitmap(symbols: Sequence[SymbolInfo] | None) -> npt.NDArray[np.uint64] | No
     words = np.zeros(int(ids.max(initial=0)) // 64 + 1, dtype="<u8")
     np.bitwise_or.at(words, ids // 64, np.uint64(1) << (ids % 64))
     return words
-
-

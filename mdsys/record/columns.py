@@ -13,9 +13,7 @@ from mdsys.record.record import ABSENT, BODY, HEADER, KIND_DTYPE, PRICES, SIZES,
 Number = Literal["float", "fixed", "decimal"]
 
 
-def to_columns(
-    ticks: Ticks, kind: str, price: Number = "float"
-) -> dict[str, npt.NDArray[Any]]:
+def to_columns(ticks: Ticks, kind: str, price: Number = "float") -> dict[str, npt.NDArray[Any]]:
     """Take the records of one kind apart.
 
     Args:
@@ -68,7 +66,7 @@ def _scaled(
     # One correctly rounded division of two exact doubles; beyond 2^53 the nearest is found by
     # Python, whose int / int is correctly rounded at any size.
     floats = values / np.power(10.0, scales)
-    for i in np.flatnonzero(np.abs(values) > 1 << 53):
+    for i in np.flatnonzero(np.abs(values) > 1 << 53).tolist():
         floats[i] = int(values[i]) / 10 ** int(scales[i])
     floats[values == ABSENT] = np.nan
     return floats

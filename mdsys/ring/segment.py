@@ -20,7 +20,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -205,7 +205,6 @@ def create_file(path: Path, size: int, gid: int | None) -> mmap.mmap:
             with contextlib.suppress(OSError):  # an older kernel; allocation below is what counts
                 memory.madvise(advice)
         os.posix_fallocate(fd, 0, size)
-        return memory
     except OSError as error:
         path.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.ENOMEM):
@@ -217,6 +216,8 @@ def create_file(path: Path, size: int, gid: int | None) -> mmap.mmap:
         if isinstance(error, PermissionError):
             raise NoPermission(f"{path}: {error.strerror}") from error
         raise
+    else:
+        return memory
     finally:
         os.close(fd)
 
@@ -245,13 +246,13 @@ class Instance:
     name: str
     geometry: Geometry
     lock: Lock
-    adopted: bool
-    """Whether the segments were there already, and their sequences go on."""
     symbols: _native.Symbols
     cache: _native.Cache
     counters: _native.Counters
-    rings: list[_native.Ring] = field(default_factory=list)
+    rings: list[_native.Ring]
     """Headers only: their feeds write them."""
+    adopted: bool
+    """Whether the segments were there already, and their sequences go on."""
 
     def stop(self) -> None:
         """Mark all segments stopped, for the next start to adopt, and give the lock back."""
@@ -286,10 +287,10 @@ def open_instance(
             instance = _create(name, geometry, lock, gid, now_ns)
         for segment in (instance.symbols, instance.cache, instance.counters):
             segment.take_over(pid, start_ticks(pid), now_ns)
-        return instance
     except BaseException:
         lock.release()
         raise
+    return instance
 
 
 def group_id(group: str | None) -> int | None:
@@ -310,7 +311,7 @@ def _adopt(name: str, geometry: Geometry, lock: Lock) -> Instance | None:
     """Return the instance as it was left, or None when it is not there whole and of this shape."""
     try:
         root = map_file(segment_path(ROOT_DIR, name, "symbols"), writable=True)
-        symbols = _native.Symbols(root, True)
+        symbols = _native.Symbols(root, writable=True)
         found = (symbols.ring_count, symbols.capacity, symbols.feed_count, Path(symbols.dir))
         wanted = (geometry.ring_count, geometry.max_symbols, geometry.feed_count, geometry.dir)
         if found != wanted:
@@ -319,21 +320,19 @@ def _adopt(name: str, geometry: Geometry, lock: Lock) -> Instance | None:
             part: map_file(segment_path(geometry.dir, name, part), writable=True)
             for part in parts(geometry.ring_count)
         }
-        cache = _native.Cache(maps["cache"], True)
-        counters = _native.Counters(maps["counters"], True)
-        rings = [_native.Ring(maps[f"ring.{i}"], True) for i in range(geometry.ring_count)]
+        cache = _native.Cache(maps["cache"], writable=True)
+        counters = _native.Counters(maps["counters"], writable=True)
+        rings = [_native.Ring(maps[f"ring.{i}"], writable=True) for i in range(geometry.ring_count)]
     except (FileNotFoundError, LayoutError):
         return None
     if cache.capacity != geometry.max_symbols or len(counters) != geometry.feed_count:
         return None
     if any(ring.depth != geometry.depth for ring in rings):
         return None
-    return Instance(name, geometry, lock, True, symbols, cache, counters, rings)
+    return Instance(name, geometry, lock, symbols, cache, counters, rings, adopted=True)
 
 
-def _create(
-    name: str, geometry: Geometry, lock: Lock, gid: int | None, now_ns: int
-) -> Instance:
+def _create(name: str, geometry: Geometry, lock: Lock, gid: int | None, now_ns: int) -> Instance:
     made: list[Path] = []
 
     def make(directory: Path, part: str, size: int) -> mmap.mmap:
@@ -366,16 +365,16 @@ def _create(
         name,
         geometry,
         lock,
-        False,
-        _native.Symbols(root, True),
-        _native.Cache(cache_map, True),
-        _native.Counters(counters_map, True),
-        [_native.Ring(memory, True) for memory in ring_maps],
+        _native.Symbols(root, writable=True),
+        _native.Cache(cache_map, writable=True),
+        _native.Counters(counters_map, writable=True),
+        [_native.Ring(memory, writable=True) for memory in ring_maps],
+        adopted=False,
     )
 
 
 def find_segments(name: str, *directories: Path) -> list[Path]:
-    """Return the files of an instance: in /dev/shm, where its root points, and in ``directories``."""
+    """Return an instance's files: in /dev/shm, where its root points, and in ``directories``."""
     places = dict.fromkeys([ROOT_DIR, *directories])
     with contextlib.suppress(OSError, LayoutError, NoPermission):
         root = _native.Symbols(map_file(segment_path(ROOT_DIR, name, "symbols")))
@@ -385,7 +384,9 @@ def find_segments(name: str, *directories: Path) -> list[Path]:
 
 def _own_files(directory: Path, name: str) -> Iterator[Path]:
     for path in directory.glob(f"mdsys.{name}.*"):
-        if re.fullmatch(r"symbols|cache|counters|ring\.\d+", path.name.removeprefix(f"mdsys.{name}.")):
+        if re.fullmatch(
+            r"symbols|cache|counters|ring\.\d+", path.name.removeprefix(f"mdsys.{name}.")
+        ):
             yield path
 
 
@@ -411,5 +412,7 @@ def instances(directory: Path = ROOT_DIR) -> Sequence[str]:
     """Return the names of the instances that have segments, running or not."""
     pattern = re.compile(r"mdsys\.([a-z0-9_-]{1,32})\.symbols")
     return sorted(
-        match[1] for path in directory.glob("mdsys.*.symbols") if (match := pattern.fullmatch(path.name))
+        match[1]
+        for path in directory.glob("mdsys.*.symbols")
+        if (match := pattern.fullmatch(path.name))
     )

@@ -62,6 +62,12 @@ static inline void md_store_release_u32(uint32_t *to, uint32_t value) {
     __atomic_store_n(to, value, __ATOMIC_RELEASE);
 }
 
+/* Copy one shared 64-bit word into private memory, where order means nothing. */
+static inline void md_word_copy(void *to, const uint64_t *from) {
+    uint64_t word = md_load_relaxed_u64(from);
+    __builtin_memcpy(to, &word, sizeof word);
+}
+
 static inline void md_fence_acquire(void) {
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
 }

@@ -137,19 +137,22 @@ static inline enum md_cache_result
 md_cell_load(const struct md_cell *cell, enum md_cache_part part, struct md_record *out) {
     const uint64_t *from = (const uint64_t *)(part == MD_CACHE_TRADE ? &cell->trade : &cell->quote);
     for (unsigned tries = 0; tries < MD_CACHE_TRIES; tries++) {
-        uint64_t word[8];
         uint64_t version = md_load_acquire_u64(&cell->version); /* D1 */
         if (version & 1) {
             md_pause();
             continue;
         }
-        for (unsigned i = 0; i < 8; i++) {
-            word[i] = md_load_relaxed_u64(&from[i]); /* D2 */
-        }
+        md_word_copy(&out->seq, &from[0]); /* D2 */
+        md_word_copy(&out->ts_event, &from[1]);
+        md_word_copy(&out->ts_recv, &from[2]);
+        md_word_copy(&out->symbol_id, &from[3]);
+        md_word_copy(&out->body.word[0], &from[4]);
+        md_word_copy(&out->body.word[1], &from[5]);
+        md_word_copy(&out->body.word[2], &from[6]);
+        md_word_copy(&out->body.word[3], &from[7]);
         md_fence_acquire(); /* D3 */
         if (md_load_relaxed_u64(&cell->version) == version) { /* D4 */
-            __builtin_memcpy(out, word, sizeof word);
-            return word[0] == 0 ? MD_CACHE_NONE : MD_CACHE_OK;
+            return out->seq == 0 ? MD_CACHE_NONE : MD_CACHE_OK;
         }
     }
     return MD_CACHE_BUSY;
