@@ -1,0 +1,91 @@
+# Everything is built into .venv and build/; `make clean` removes both.
+# PYTHON=/path/to/python3 chooses the interpreter, ARGS="..." goes to the program that is run.
+
+PYTHON ?=
+ARGS ?=
+DIST ?= dist
+export PYTHON
+
+BIN := .venv/bin
+VENV := .venv/.installed
+BUILT := build/.extensions
+BENCH := .venv/.bench
+NATIVE := $(shell find native -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd' 2>/dev/null)
+C_FILES = $(shell find native bench -name '*.[ch]' 2>/dev/null)
+C_SOURCES = $(wildcard native/src/*.c native/examples/*.c)
+STRICT := -std=c17 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format types bench wheel venv build prerequisites clean
+
+help: ## this list
+	@echo 'make demo and make test do all the set-up by themselves.'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+demo: build ## simulated venue, daemon and consumer, with a live table
+	@$(BIN)/mdsys demo $(ARGS)
+
+test: build ## the whole test suite; ARGS="-k ring" picks
+	@tools/prerequisites test >/dev/null
+	@$(BIN)/python -m pytest $(ARGS)
+
+# gcc's warnings come with the build (MDSYS_WERROR=1 makes them errors); clang has others.
+lint: $(VENV) ## formatting and lint, changing nothing
+	$(BIN)/ruff format --check .
+	$(if $(C_FILES),$(BIN)/clang-format --dry-run -Werror $(C_FILES))
+	$(BIN)/ruff check .
+	@! command -v clang >/dev/null || { set -x; clang -fsyntax-only $(STRICT) -Inative/include \
+	    -Inative/src $(C_SOURCES); }
+
+format: $(VENV) ## put Python and C into the house's form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix-only .
+	$(if $(C_FILES),$(BIN)/clang-format -i $(C_FILES))
+
+types: $(VENV) ## mypy --strict
+	$(BIN)/mypy
+
+bench: build $(BENCH) ## the benchmarks: a table and .bench/latest.json
+	@$(BIN)/python -m bench $(ARGS)
+
+wheel: $(VENV) ## a portable wheel in dist/
+	@rm -rf build/wheel build/lib.* build/bdist.*
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir build/wheel .
+	@PATH="$(CURDIR)/$(BIN):$$PATH" auditwheel repair --strip --wheel-dir $(DIST) build/wheel/*.whl \
+	    >build/log 2>&1 || { cat build/log; exit 1; }
+	@ls $(DIST)/mdsys-*.whl
+
+venv: $(VENV) ## .venv with every development requirement
+
+build: $(BUILT) ## the C extensions, in place
+
+prerequisites: ## compiler, Python headers, clang: install them or say how
+	@tools/prerequisites test >/dev/null
+
+clean: ## remove all that make has made
+	rm -rf .venv .bench build dist mdsys.egg-info mdsys/*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The project itself is installed editable and without its extensions, which $(BUILT) makes.
+$(VENV): pyproject.toml constraints.txt
+	@python=$$(tools/prerequisites build) && \
+	{ $(BIN)/python -c 'import pip' 2>/dev/null || "$$python" -m venv --clear .venv; }
+	@echo 'installing the development requirements into .venv'
+	@$(PIP) install -c constraints.txt setuptools Cython picows
+	@MDSYS_EXT= $(PIP) install -c constraints.txt --no-build-isolation -e '.[daemon,dev]'
+	@touch $@
+
+$(BUILT): $(VENV) setup.py $(NATIVE)
+	@echo 'building the C extensions'
+	@mkdir -p build
+	@$(BIN)/python setup.py -q build_ext --inplace >build/log 2>&1 || { cat build/log; exit 1; }
+	@touch $@
+
+# Peers to compare with. One that cannot be had is left out of the table.
+$(BENCH): $(VENV) pyproject.toml
+	@for peer in iceoryx2 pyzmq; do $(PIP) install -c constraints.txt $$peer || \
+	    echo "notice: $$peer is not to be had, its rows are left out"; done
+	@touch $@

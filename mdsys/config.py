@@ -1,0 +1,363 @@
+"""The daemon's configuration: a TOML file in, one frozen Config out, or every error at once.
+
+Every key is asked for exactly once, below, with its check and its default; what nobody asked for
+is unknown, and the keys that were asked for are what a misspelt one is compared with.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from mdsys import config_checks as checks
+from mdsys.config_checks import did_you_mean as did_you_mean
+from mdsys.config_checks import instance_name as instance_name
+from mdsys.errors import ConfigError
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What one word sets; each key can be given by itself."""
+
+    num_buffers: int
+    buffer_size: int
+    consumer_batch_size: int
+    max_queue_size: int
+    backpressure_threshold: float
+    num_processes: int
+    max_symbols_per_connection: int
+
+
+PROFILES: Mapping[str, Profile] = {
+    "latency": Profile(4, 512 << 10, 10, 1_000, 0.5, 1, 1_000),
+    "throughput": Profile(16, 4 << 20, 200, 20_000, 0.8, 8, 1_000),
+    "symbols": Profile(12, 8 << 20, 50, 10_000, 0.8, 6, 2_000),
+}
+
+
+class VenueFacts(Protocol):
+    """What the checks here need to know of a venue; mdsys.feed.venue has the rest."""
+
+    @property
+    def channels(self) -> Collection[str]:
+        """Of checks.CHANNELS, those it has."""
+
+    @property
+    def streams_per_connection_max(self) -> int:
+        """Most symbols times channels on one socket, in [1, 2^31)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rings:
+    """[rings]."""
+
+    num_buffers: int
+    """Rings in all, in [num_processes, 256]."""
+    buffer_size: int
+    """Bytes of each, a power of 2 in [4 KiB, 16 GiB]."""
+    max_symbols: int
+    """Capacity of the symbol directory, in [1, 2^24]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """[memory]."""
+
+    dir: Path | None
+    """A mounted hugetlbfs or tmpfs; None: POSIX shared memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feeds:
+    """[feeds]."""
+
+    num_processes: int
+    """In [1, 64]."""
+    cores: tuple[int, ...]
+    """Feed i runs, spinning, on cores[i]; empty: not pinned, not spinning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """[consumer]: defaults that readers fetch when they attach."""
+
+    consumer_batch_size: int
+    """Records, in [1, 65536]."""
+    adaptive_batching: bool
+    backpressure_threshold: float
+    """Share of the queue, in (0, 1]."""
+    max_queue_size: int
+    """Records, in [consumer_batch_size, 2^24]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """[metrics]."""
+
+    listen: str | None
+    """HOST:PORT; None: off."""
+
+
+@dataclass(frozen=True, slots=True)
+class VenueConfig:
+    """One [[venue]]."""
+
+    name: str
+    symbols: tuple[str, ...]
+    """The venue's own names, each once: the list's, then the file's."""
+    channels: tuple[str, ...]
+    url: str | None
+    """ws:// or wss://; None: the venue's public address."""
+    rest_url: str | None
+    """http:// or https://; None: the venue's public address."""
+    credentials: tuple[str, ...]
+    """Names under which secrets are kept, never the secrets."""
+    calendar: str | None
+    max_symbols_per_connection: int
+    """In [1, 100000], and no more than the venue's streams allow."""
+    batch_size: int
+    """Symbols per subscribe message, in [1, 1000]."""
+    limits: Mapping[str, int]
+    """Tighter limits than the venue's own."""
+
+    def full_name(self, symbol: str) -> str:
+        """Return VENUE:SYMBOL of one of the symbols."""
+        return f"{self.name.upper()}:{symbol}"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file, every default filled in."""
+
+    instance: str
+    group: str
+    profile: str
+    rings: Rings
+    memory: Memory
+    feeds: Feeds
+    consumer: Consumer
+    metrics: Metrics
+    venues: tuple[VenueConfig, ...]
+
+
+def load(path: Path, *, venues: Mapping[str, VenueFacts] | None = None) -> Config:
+    """Read and check a configuration file.
+
+    Args:
+        path: The file; a symbols_file is sought beside it.
+        venues: What a venue's name may be; None: every venue that is installed.
+
+    Raises:
+        ConfigError: With one line for each thing that is wrong.
+        NoPermission: The file may not be read.
+    """
+    text = checks.read_text(path)
+    try:
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what it lets through
+        raise ConfigError(f"{path}: {error}") from None
+    return parse(values, source=str(path), folder=path.parent, venues=venues)
+
+
+def parse(
+    values: Mapping[str, Any],
+    *,
+    source: str = "config",
+    folder: Path | None = None,
+    venues: Mapping[str, VenueFacts] | None = None,
+) -> Config:
+    """Check a configuration that is already in memory, as ``load`` does.
+
+    Args:
+        values: Tables and keys, as tomllib returns them.
+        source: What error messages begin with.
+        folder: Where relative file names start; None: the current directory.
+        venues: What a venue's name may be; None: every venue that is installed.
+
+    Raises:
+        ConfigError: With one line for each thing that is wrong.
+    """
+    if venues is None:
+        from mdsys.feed.venue import venues as installed_venues
+
+        venues = installed_venues()
+    problems: list[str] = []
+    root = _Table(problems, source, "", values)
+    instance = root.take("instance", checks.instance_name, "default")
+    group = root.take("group", checks.group_name, "mdsys")
+    profile_name = root.take("profile", checks.one_of(PROFILES), "latency")
+    profile = PROFILES[profile_name]
+
+    table = root.table("rings")
+    rings = Rings(
+        table.take("num_buffers", checks.integer(1, 256), profile.num_buffers),
+        table.take("buffer_size", checks.ring_size, profile.buffer_size),
+        table.take("max_symbols", checks.integer(1, 1 << 24), 65_536),
+    )
+    rings_sound = table.finish()
+
+    table = root.table("memory")
+    memory = Memory(table.take("dir", checks.existing_folder, None))
+    table.finish()
+
+    table = root.table("feeds")
+    # A profile's figure gives way to the machine; a figure given in the file is meant.
+    fitting = min(profile.num_processes, len(os.sched_getaffinity(0)), rings.num_buffers)
+    feeds = Feeds(
+        table.take("num_processes", checks.integer(1, 64), fitting),
+        table.take("cores", checks.cores, ()),
+    )
+    feeds_sound = table.finish()
+    if feeds_sound and feeds.cores and len(feeds.cores) < feeds.num_processes:
+        table.refuse(
+            "cores", f"{len(feeds.cores)} for {feeds.num_processes} feeds: name one core for each"
+        )
+    if feeds_sound and rings_sound and rings.num_buffers < feeds.num_processes:
+        root.refuse(
+            "rings.num_buffers",
+            f"{rings.num_buffers} rings for {feeds.num_processes} feeds: each feed needs one",
+        )
+
+    table = root.table("consumer")
+    consumer = Consumer(
+        table.take("consumer_batch_size", checks.integer(1, 65_536), profile.consumer_batch_size),
+        table.take("adaptive_batching", checks.boolean, True),  # noqa: FBT003 - a default, not a switch
+        table.take("backpressure_threshold", checks.share, profile.backpressure_threshold),
+        table.take("max_queue_size", checks.integer(1, 1 << 24), profile.max_queue_size),
+    )
+    if table.finish() and consumer.max_queue_size < consumer.consumer_batch_size:
+        table.refuse(
+            "max_queue_size",
+            f"{consumer.max_queue_size} is less than one batch ({consumer.consumer_batch_size})",
+        )
+
+    table = root.table("metrics")
+    metrics = Metrics(table.take("listen", checks.host_port, None))
+    table.finish()
+
+    tables = root.tables("venue")
+    found = tuple(_venue(table, profile, folder or Path(), venues) for table in tables)
+    names = [venue.name for venue in found]
+    for index, name in enumerate(names):
+        if name and (first := names.index(name)) < index:
+            tables[index].refuse(
+                "name", f"{checks.shown(name)} is venue[{first}] already; give each venue one table"
+            )
+    count = sum(len(venue.symbols) for venue in found)
+    if rings_sound and count > rings.max_symbols:
+        root.refuse("rings.max_symbols", f"{rings.max_symbols} is too few for {count} symbols")
+    root.finish()
+    if problems:
+        raise ConfigError(*problems)
+    return Config(instance, group, profile_name, rings, memory, feeds, consumer, metrics, found)
+
+
+def _venue(
+    table: _Table, profile: Profile, folder: Path, venues: Mapping[str, VenueFacts]
+) -> VenueConfig:
+    name = table.take("name", checks.venue_name(venues), "", required=True)
+    facts = venues.get(name)
+    has = facts.channels if facts else checks.CHANNELS
+    channels = table.take(
+        "channels",
+        checks.list_of(checks.channel(name, has), least=1),
+        tuple(channel for channel in ("trade", "quote", "book") if channel in has),
+    )
+    symbol = checks.symbol_of(name)
+    listed = table.take("symbols", checks.list_of(symbol), ())
+    in_file = table.take("symbols_file", checks.symbols_file(folder, symbol), ())
+    asked = table.take(
+        "max_symbols_per_connection", checks.integer(1, 100_000), profile.max_symbols_per_connection
+    )
+    streams_max = facts.streams_per_connection_max if facts else asked * len(channels)
+    venue = VenueConfig(
+        name=name,
+        symbols=tuple(dict.fromkeys(listed + in_file)),
+        channels=channels,
+        url=table.take("url", checks.url("ws", "wss"), None),
+        rest_url=table.take("rest_url", checks.url("http", "https"), None),
+        credentials=table.take("credentials", checks.list_of(checks.credential_name), ()),
+        calendar=table.take("calendar", checks.calendar_name, None),
+        max_symbols_per_connection=max(1, min(asked, streams_max // len(channels))),
+        batch_size=table.take("batch_size", checks.integer(1, 1_000), 50),
+        limits=_limits(table),
+    )
+    if table.finish() and not venue.symbols:
+        table.refuse("symbols", "none: give symbols, or symbols_file")
+    return venue
+
+
+def _limits(venue: _Table) -> Mapping[str, int]:
+    table = venue.table("limits")
+    connections = table.take("connections", checks.integer(1, 10_000), None)
+    table.finish()
+    return {} if connections is None else {"connections": connections}
+
+
+class _Table:
+    """One table of the file, its keys taken one by one; problems go to a common list."""
+
+    def __init__(
+        self, problems: list[str], source: str, path: str, values: Mapping[str, Any]
+    ) -> None:
+        self._problems = problems
+        self._source = source
+        self._path = path  # "", "rings" or "venue[0]"
+        self._values = values
+        self._known: list[str] = []
+        self._sound = True
+
+    def refuse(self, key: str, why: str) -> None:
+        """Note what is wrong with ``key``."""
+        self._sound = False
+        self._problems.append(f"{self._source}: {self._place(key)}: {why}")
+
+    def _place(self, key: str) -> str:
+        shown = key if re.fullmatch(r"[A-Za-z0-9_.-]+", key) else checks.shown(key)
+        return f"{self._path}.{shown}" if self._path else shown
+
+    def take(
+        self, key: str, check: Callable[[Any], T], default: D, *, required: bool = False
+    ) -> T | D:
+        """Return what ``check`` makes of a key; ``default`` where it is absent or refused."""
+        self._known.append(key)
+        if key not in self._values:
+            if required:
+                self.refuse(key, "missing")
+            return default
+        try:
+            return check(self._values[key])
+        except ConfigError as error:
+            for problem in error.problems:
+                self.refuse(key, problem)
+            return default
+
+    def table(self, key: str) -> _Table:
+        """Return a table inside this one; an absent one is empty."""
+        values = self.take(key, checks.table, dict[str, Any]())
+        return _Table(self._problems, self._source, self._place(key), values)
+
+    def tables(self, key: str) -> list[_Table]:
+        """Return an array of tables, of at least one."""
+        values = self.take(key, checks.array_of_tables, list[dict[str, Any]]())
+        if self._values.get(key, []) == []:
+            self.refuse(key, f"none: give at least one [[{key}]]")
+        return [
+            _Table(self._problems, self._source, f"{key}[{index}]", each)
+            for index, each in enumerate(values)
+        ]
+
+    def finish(self) -> bool:
+        """Refuse the keys that nobody took; return whether all of the table is sound."""
+        for key in self._values:
+            if key not in self._known:
+                self.refuse(key, f"unknown key{checks.did_you_mean(key, self._known)}")
+        return self._sound

@@ -1,0 +1,582 @@
+"""The configuration file: what is accepted, what it comes to, and what each mistake is told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tomllib
+from dataclasses import FrozenInstanceError, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdsys import config, config_checks
+from mdsys.check_command import to_toml
+from mdsys.config import Config
+from mdsys.errors import ConfigError, NoPermission
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A venue as far as the checks look at it."""
+
+    channels: tuple[str, ...]
+    streams_per_connection_max: int
+
+
+VENUES = {
+    "binance": Facts(("trade", "quote", "book"), 1024),
+    "binance_usdm": Facts(("trade", "quote", "book"), 1024),
+    "tickers": Facts(("ticker", "bar"), 3000),
+}
+LEAST = {"venue": [{"name": "binance", "symbols": ["BTCUSDT"]}]}
+CORE = min(os.sched_getaffinity(0))
+
+
+@pytest.fixture(autouse=True)
+def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give every test the same machine: 16 cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+
+
+def parse(text: str, folder: Path | None = None) -> Config:
+    return config.parse(tomllib.loads(text), source="FILE", folder=folder, venues=VENUES)
+
+
+def problems(text: str, folder: Path | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, folder)
+    return list(caught.value.problems)
+
+
+def with_venue(text: str) -> str:
+    return f'{text}\n[[venue]]\nname = "binance"\nsymbols = ["BTCUSDT"]\n'
+
+
+def venue_with(text: str) -> str:
+    return f'[[venue]]\nname = "binance"\nsymbols = ["BTCUSDT"]\n{text}\n'
+
+
+# What a configuration comes to
+
+
+def test_the_least_config_gets_the_latency_profile() -> None:
+    checked = config.parse(LEAST, venues=VENUES)
+    assert (checked.instance, checked.group, checked.profile) == ("default", "mdsys", "latency")
+    assert checked.rings == config.Rings(4, 512 << 10, 65_536)
+    assert checked.memory.dir is None
+    assert checked.feeds == config.Feeds(1, ())
+    assert checked.consumer == config.Consumer(10, True, 0.5, 1_000)
+    assert checked.metrics.listen is None
+    (venue,) = checked.venues
+    assert venue == config.VenueConfig(
+        name="binance",
+        symbols=("BTCUSDT",),
+        channels=("trade", "quote", "book"),
+        url=None,
+        rest_url=None,
+        credentials=(),
+        calendar=None,
+        max_symbols_per_connection=341,  # 1024 streams, three of them a symbol
+        batch_size=50,
+        limits={},
+    )
+
+
+@pytest.mark.parametrize(
+    ("profile", "figures"),
+    [
+        ("throughput", (16, 4 << 20, 200, 20_000, 0.8, 8, 1_000)),
+        ("latency", (4, 512 << 10, 10, 1_000, 0.5, 1, 1_000)),
+        ("symbols", (12, 8 << 20, 50, 10_000, 0.8, 6, 1_024)),  # 2000, capped by the venue
+    ],
+)
+def test_a_profile_sets_its_keys(profile: str, figures: tuple[float, ...]) -> None:
+    checked = parse(f'profile = "{profile}"\n' + venue_with('channels = ["trade"]'))
+    assert figures == (
+        checked.rings.num_buffers,
+        checked.rings.buffer_size,
+        checked.consumer.consumer_batch_size,
+        checked.consumer.max_queue_size,
+        checked.consumer.backpressure_threshold,
+        checked.feeds.num_processes,
+        checked.venues[0].max_symbols_per_connection,
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("rings", "num_buffers", 9),
+        ("rings", "buffer_size", 1 << 20),
+        ("feeds", "num_processes", 3),
+        ("consumer", "consumer_batch_size", 33),
+        ("consumer", "max_queue_size", 777),
+        ("consumer", "backpressure_threshold", 0.25),
+    ],
+)
+def test_a_key_given_by_itself_overrides_its_profile_alone(
+    section: str, key: str, value: float
+) -> None:
+    plain = parse(with_venue('profile = "throughput"'))
+    checked = parse(with_venue(f'profile = "throughput"\n[{section}]\n{key} = {value}'))
+    part = replace(getattr(plain, section), **{key: value})
+    assert checked == replace(plain, **{section: part})
+
+
+@pytest.mark.parametrize(("core_count", "processes"), [(1, 1), (2, 2), (6, 6), (64, 8)])
+def test_a_profiles_processes_are_capped_by_the_host(
+    monkeypatch: pytest.MonkeyPatch, core_count: int, processes: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(core_count)))
+    assert parse(with_venue('profile = "throughput"')).feeds.num_processes == processes
+
+
+def test_a_profiles_processes_are_capped_by_the_rings() -> None:
+    text = with_venue('profile = "throughput"\n[rings]\nnum_buffers = 3')
+    assert parse(text).feeds.num_processes == 3
+
+
+def test_processes_given_by_hand_are_meant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert parse(with_venue("[feeds]\nnum_processes = 4")).feeds.num_processes == 4
+
+
+def test_the_example_of_the_manual_is_accepted(tmp_path: Path) -> None:
+    (tmp_path / "more.txt").write_text("# majors\nETHUSDT\n\n  BTCUSDT\r\n")
+    text = f"""
+        instance = "default"
+        group    = "mdsys"
+        profile  = "latency"
+        [rings]
+        num_buffers = 8
+        buffer_size = "2 MiB"
+        max_symbols = 65536
+        [memory]
+        dir = "{tmp_path}"
+        [feeds]
+        num_processes = 2
+        cores = [2, 3]
+        [consumer]
+        consumer_batch_size = 200
+        adaptive_batching = true
+        backpressure_threshold = 0.8
+        max_queue_size = 10000
+        [metrics]
+        listen = "127.0.0.1:9464"
+        [[venue]]
+        name = "binance"
+        symbols = ["BTCUSDT"]
+        symbols_file = "more.txt"
+        channels = ["trade", "quote", "book"]
+        url = "ws://127.0.0.1:9001"
+        rest_url = "http://127.0.0.1:9002"
+        credentials = ["key_a"]
+        calendar = "XBOM"
+        max_symbols_per_connection = 1000
+        batch_size = 50
+        limits = {{connections = 2}}
+    """
+    checked = parse(text, tmp_path)
+    assert checked.rings == config.Rings(8, 2 << 20, 65_536)
+    assert checked.memory.dir == tmp_path
+    assert checked.feeds == config.Feeds(2, (2, 3))
+    assert checked.consumer == config.Consumer(200, True, 0.8, 10_000)
+    assert checked.metrics.listen == "127.0.0.1:9464"
+    assert checked.venues[0].symbols == ("BTCUSDT", "ETHUSDT")
+    assert checked.venues[0].credentials == ("key_a",)
+    assert checked.venues[0].limits == {"connections": 2}
+
+
+def test_a_checked_config_is_frozen() -> None:
+    checked = config.parse(LEAST, venues=VENUES)
+    with pytest.raises(FrozenInstanceError):
+        checked.instance = "other"  # type: ignore[misc]
+
+
+def test_a_venue_without_the_usual_channels_must_be_told_which() -> None:
+    text = '[[venue]]\nname = "tickers"\nsymbols = ["A"]\nchannels = ["ticker"]'
+    assert parse(text).venues[0].channels == ("ticker",)
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        ('"4 KiB"', 4 << 10),
+        ('"512KiB"', 512 << 10),
+        ('"2 MiB"', 2 << 20),
+        ('"1 GiB"', 1 << 30),
+        ('"16 GiB"', 16 << 30),
+        ("65536", 65_536),
+        ('"65536"', 65_536),
+    ],
+)
+def test_sizes_may_have_units(written: str, size: int) -> None:
+    assert parse(with_venue(f"[rings]\nbuffer_size = {written}")).rings.buffer_size == size
+
+
+# Mistakes
+
+
+def test_every_mistake_is_told_at_once() -> None:
+    text = """
+        instance = "Default"
+        [rings]
+        num_bufers = 3
+        buffer_size = "3 MiB"
+        [[venue]]
+        name = "binance"
+        symbol_file = "x"
+        url = "htp://a"
+        [[venue]]
+        name = "krakn"
+    """
+    assert problems(text) == [
+        'FILE: instance: "Default" is not 1 to 32 of a-z, 0-9, _ and -',
+        'FILE: rings.buffer_size: "3 MiB" is no power of 2; near it are 2 MiB or 4 MiB',
+        "FILE: rings.num_bufers: unknown key; did you mean num_buffers?",
+        'FILE: venue[0].url: "htp://a" does not begin with ws:// or wss://',
+        "FILE: venue[0].symbol_file: unknown key; did you mean symbols_file?",
+        'FILE: venue[1].name: "krakn" is unknown; there are binance, binance_usdm, tickers',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        # names
+        ('instance = ""', "instance: "),
+        ('instance = "a/b"', "instance: "),
+        ('instance = "a\\n"', "instance: "),
+        (f'instance = "{"a" * 33}"', "instance: "),
+        ("instance = 3", "instance: 3 is no string"),
+        ('group = "no group"', "group: "),
+        ('profile = "latncy"', 'profile: "latncy" is unknown; did you mean latency?'),
+        ('profile = "x"', 'profile: "x" is unknown; there are latency, throughput, symbols'),
+        # keys and tables
+        ("ring = 1", "ring: unknown key; did you mean rings?"),
+        ("zzz = 1", "zzz: unknown key"),
+        ('"a b" = 1', '"a b": unknown key'),
+        ("rings = 3", "rings: must be a table"),
+        # figures
+        ("[rings]\nnum_buffers = 0", "rings.num_buffers: 0 is not in [1, 256]"),
+        ("[rings]\nnum_buffers = 257", "rings.num_buffers: 257 is not in [1, 256]"),
+        ("[rings]\nnum_buffers = true", "rings.num_buffers: true is no integer"),
+        ("[rings]\nnum_buffers = 4.0", "rings.num_buffers: 4.0 is no integer"),
+        ('[rings]\nnum_buffers = "4"', 'rings.num_buffers: "4" is no integer'),
+        ('[rings]\nbuffer_size = "2 MB"', 'rings.buffer_size: "2 MB" is not a size'),
+        ("[rings]\nbuffer_size = 2048", "rings.buffer_size: 2048 bytes are not in [4 KiB, 16"),
+        ("[rings]\nbuffer_size = true", "rings.buffer_size: true is no string"),
+        ('[rings]\nbuffer_size = "32 GiB"', "rings.buffer_size: "),
+        ("[rings]\nmax_symbols = 0", "rings.max_symbols: 0 is not in [1, 16777216]"),
+        ('[memory]\ndir = "/no/such/place"', 'memory.dir: "/no/such/place" is no directory'),
+        ('[memory]\ndir = "here"', 'memory.dir: "here" is no absolute path'),
+        ("[feeds]\nnum_processes = 65", "feeds.num_processes: 65 is not in [1, 64]"),
+        (
+            "[feeds]\nnum_processes = 5",
+            "rings.num_buffers: 4 rings for 5 feeds: each feed needs one",
+        ),
+        ("[feeds]\ncores = [99]", "feeds.cores: this process has no core [99]"),
+        ("[feeds]\ncores = [1, 1]", "feeds.cores: names a core twice"),
+        ("[feeds]\ncores = []", "feeds.cores: is empty"),
+        ("[feeds]\ncores = 1", "feeds.cores: must be an array"),
+        ("[feeds]\ncores = [-1]", "feeds.cores: -1 is not in [0, 4095]"),
+        (
+            "[feeds]\nnum_processes = 2\ncores = [1]",
+            "feeds.cores: 1 for 2 feeds: name one core for each",
+        ),
+        ("[consumer]\nconsumer_batch_size = 0", "consumer.consumer_batch_size: 0 is not in"),
+        ("[consumer]\nadaptive_batching = 1", "consumer.adaptive_batching: 1 is neither true"),
+        ("[consumer]\nbackpressure_threshold = 0", "0 is not in (0, 1]"),
+        ("[consumer]\nbackpressure_threshold = 1.5", "1.5 is not in (0, 1]"),
+        ("[consumer]\nbackpressure_threshold = nan", "nan is not in (0, 1]"),
+        ("[consumer]\nbackpressure_threshold = true", "true is no number"),
+        ("[consumer]\nmax_queue_size = 9", "consumer.max_queue_size: 9 is less than one batch"),
+        ('[metrics]\nlisten = "9464"', 'metrics.listen: "9464" is not HOST:PORT'),
+        ('[metrics]\nlisten = "a:0"', 'metrics.listen: "a:0" has no port in [1, 65535]'),
+        ('[metrics]\nlisten = "a:65536"', "metrics.listen: "),
+        ('[metrics]\nlisten = "::1:9464"', "metrics.listen: "),
+    ],
+)
+def test_a_mistake_outside_the_venues_is_named(text: str, problem: str) -> None:
+    found = problems(with_venue(text))
+    assert len(found) == 1
+    assert found[0].startswith("FILE: ")
+    assert problem in found[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("symbol = 1", "symbol: unknown key; did you mean symbols?"),
+        ("channels = []", "channels: is empty"),
+        ('channels = ["trades"]', 'channels: "trades" is unknown; did you mean trade?'),
+        ('channels = ["bar"]', 'channels: binance has no channel "bar"; it has trade, quote, book'),
+        ('url = "127.0.0.1:9001"', "url: "),
+        ('url = "http://a"', 'url: "http://a" does not begin with ws:// or wss://'),
+        ('url = "ws://"', 'url: "ws://" names no host'),
+        ('url = "ws://a:0"', 'url: "ws://a:0" has no port'),
+        ('url = "ws://a:99999"', "has no port in [1, 65535]"),
+        ('url = "ws://a:x"', "has no port in [1, 65535]"),
+        ('url = "ws://a b"', "holds what no URL may hold"),
+        ('url = "ws://a/\\r\\nHost: b"', "holds what no URL may hold"),
+        ('url = "ws://[::1"', "url: "),
+        ('url = "ws://a#b"', "fragment"),
+        ('url = "ws://"\nrest_url = "http://a"', "url: "),
+        ('rest_url = "ws://a"', 'rest_url: "ws://a" does not begin with http:// or https://'),
+        ("url = 1", "url: 1 is no string"),
+        ('credentials = "key_a"', "credentials: must be an array"),
+        ('calendar = "x bom"', "calendar: "),
+        ("max_symbols_per_connection = 0", "max_symbols_per_connection: 0 is not in"),
+        ("batch_size = 0", "batch_size: 0 is not in [1, 1000]"),
+        ("limits = 3", "limits: must be a table"),
+        ("limits = {conections = 3}", "limits.conections: unknown key; did you mean connections?"),
+        ("limits = {connections = 0}", "limits.connections: 0 is not in"),
+        ('symbols_file = "none.txt"', "none.txt: No such file or directory"),
+    ],
+)
+def test_a_mistake_in_a_venue_is_named(text: str, problem: str) -> None:
+    found = problems(venue_with(text))
+    assert len(found) == 1
+    assert found[0].startswith("FILE: venue[0].")
+    assert problem in found[0]
+
+
+@pytest.mark.parametrize("value", ["1", "[1]", "{a = 1}", "[[1]]", "1979-05-27", "inf", "[{}]"])
+@pytest.mark.parametrize(
+    "key",
+    ["name", "symbols", "symbols_file", "channels", "url", "credentials", "calendar", "limits"],
+)
+def test_a_value_of_the_wrong_type_is_a_mistake_and_no_crash(key: str, value: str) -> None:
+    rest = "" if key == "name" else 'name = "binance"\n'
+    rest += "" if key == "symbols" else 'symbols = ["A"]\n'
+    found = problems(f"[[venue]]\n{rest}{key} = {value}")
+    assert all(each.startswith(f"FILE: venue[0].{key}") for each in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "FILE: venue: none: give at least one [[venue]]"),
+        ("venue = []", "FILE: venue: none: give at least one [[venue]]"),
+        ("venue = 3", "FILE: venue: must be an array of tables: write [[venue]]"),
+        ('[venue]\nname = "binance"', "FILE: venue: must be an array of tables: write [[venue]]"),
+        ('[[venue]]\nsymbols = ["A"]', "FILE: venue[0].name: missing"),
+        (
+            '[[venue]]\nname = "binance"',
+            "FILE: venue[0].symbols: none: give symbols, or symbols_file",
+        ),
+        (
+            '[[venue]]\nname = "kraken"\nsymbols = ["A"]',
+            'FILE: venue[0].name: "kraken" is not supported yet; there are ' + ", ".join(VENUES),
+        ),
+        (
+            '[[venue]]\nname = "binanse"\nsymbols = ["A"]',
+            'FILE: venue[0].name: "binanse" is unknown; did you mean binance?',
+        ),
+    ],
+)
+def test_a_missing_or_unknown_venue_is_named(text: str, problem: str) -> None:
+    assert problems(text) == [problem]
+
+
+def test_two_venues_with_one_name_are_refused() -> None:
+    text = venue_with("") + '[[venue]]\nname = "binance_usdm"\nsymbols = ["A"]\n' + venue_with("")
+    assert problems(text) == [
+        'FILE: venue[2].name: "binance" is venue[0] already; give each venue one table'
+    ]
+
+
+def test_more_symbols_than_the_directory_holds_are_refused() -> None:
+    text = '[rings]\nmax_symbols = 1\n[[venue]]\nname = "binance"\nsymbols = ["A", "B"]'
+    assert problems(text) == ["FILE: rings.max_symbols: 1 is too few for 2 symbols"]
+
+
+def test_a_refused_key_causes_no_second_complaint() -> None:
+    assert problems(with_venue("[rings]\nnum_buffers = -1\n[feeds]\nnum_processes = 9")) == [
+        "FILE: rings.num_buffers: -1 is not in [1, 256]"
+    ]
+
+
+# Symbols
+
+
+def test_a_symbol_fits_with_its_venue_into_63_bytes() -> None:
+    longest = "A" * (63 - len("BINANCE:"))
+    assert parse(f'[[venue]]\nname = "binance"\nsymbols = ["{longest}"]')
+    (problem,) = problems(f'[[venue]]\nname = "binance"\nsymbols = ["{longest}A"]')
+    assert "64 bytes long; at most 63 fit" in problem
+
+
+def test_a_symbol_named_twice_is_one() -> None:
+    text = '[[venue]]\nname = "binance"\nsymbols = ["A", "B", "A"]'
+    assert parse(text).venues[0].symbols == ("A", "B")
+
+
+def test_a_venue_names_its_symbols_in_full() -> None:
+    venue = parse('[[venue]]\nname = "binance_usdm"\nsymbols = ["A"]').venues[0]
+    assert venue.full_name("A") == "BINANCE_USDM:A"
+
+
+def test_a_symbols_file_is_sought_beside_the_config(tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_text("A\nB")
+    (tmp_path / "c.toml").write_text('[[venue]]\nname = "binance"\nsymbols_file = "s.txt"')
+    assert config.load(tmp_path / "c.toml", venues=VENUES).venues[0].symbols == ("A", "B")
+
+
+def test_mistakes_in_a_symbols_file_are_told_with_their_lines(tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_text("A\n# fine\n" + "B" * 60 + "\n\tC\nD\x07\n")
+    found = problems('[[venue]]\nname = "binance"\nsymbols_file = "s.txt"', tmp_path)
+    places = [f"FILE: venue[0].symbols_file: {tmp_path}/s.txt:{line}: " for line in (3, 5)]
+    assert [each[: len(place)] for each, place in zip(found, places, strict=True)] == places
+
+
+def test_a_symbols_file_that_is_something_else_is_not_told_line_by_line(tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_text("\x01\n" * 5_000)
+    found = problems('[[venue]]\nname = "binance"\nsymbols_file = "s.txt"', tmp_path)
+    assert len(found) == 11
+    assert found[-1].endswith("and 4990 more lines are wrong")
+
+
+def test_fifty_thousand_symbols_are_read(tmp_path: Path) -> None:
+    names = tuple(f"SYM{index:06d}" for index in range(50_000))
+    (tmp_path / "s.txt").write_text("\n".join(names))
+    assert parse('[[venue]]\nname = "binance"\nsymbols_file = "s.txt"', tmp_path).venues[
+        0
+    ].symbols == (names)
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"a = ", "Invalid value (at end of document)"),
+        (b"a = 1\na = 2\n", "Cannot overwrite a value (at line 2"),
+        (b"a = '\xff'", "no text in UTF-8"),
+        (b"a = " + b"9" * 5_000, "limit"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, content: bytes, problem: str) -> None:
+    path = tmp_path / "c.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, venues=VENUES)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert problem in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"c\.toml: No such file or directory"):
+        config.load(tmp_path / "c.toml", venues=VENUES)
+
+
+def test_a_directory_is_no_config(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Is a directory"):
+        config.load(tmp_path, venues=VENUES)
+
+
+def test_an_endless_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_checks, "FILE_SIZE_BYTES_MAX", 1 << 20)
+    with pytest.raises(ConfigError, match="/dev/zero: larger than 1 MiB"):
+        config.load(Path("/dev/zero"), venues=VENUES)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_a_matter_of_rights(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("")
+    path.chmod(0)
+    with pytest.raises(NoPermission, match="Permission denied"):
+        config.load(path, venues=VENUES)
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("wss://a.b:1/c", "wss://a.b:1/c"),
+        ("wss://a?key=s3cret&x", "wss://a?key=***&x=***"),
+        ("wss://u:s3cret@a/c", "wss://***@a/c"),
+        ("wss://[s3cret", "***"),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets(url: str, masked: str) -> None:
+    assert config_checks.masked_url(url) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'url = "ws://u:s3cret@a"',
+        'url = "htp://a?k=s3cret"',
+        'url = "ws://a:0?k=s3cret"',
+        'credentials = "s3cret"',
+        'credentials = ["s3cret!"]',
+    ],
+)
+def test_an_error_message_holds_no_secret(text: str) -> None:
+    (problem,) = problems(venue_with(text))
+    assert "s3cret" not in problem
+
+
+def test_the_effective_config_holds_no_secret() -> None:
+    shown = to_toml(parse(venue_with('url = "wss://a?k=s3cret"\ncredentials = ["s3cret"]')))
+    assert "s3cret" not in shown
+    assert 'credentials = ["***"]' in shown
+
+
+# The effective config
+
+
+@pytest.mark.parametrize("profile", ["latency", "throughput", "symbols"])
+def test_the_effective_config_means_the_same(profile: str, tmp_path: Path) -> None:
+    text = f"""
+        instance = "a-b_1"
+        profile = "{profile}"
+        [memory]
+        dir = "{tmp_path}"
+        [feeds]
+        num_processes = 1
+        cores = [5]
+        [metrics]
+        listen = "[::1]:9464"
+        [[venue]]
+        name = "binance"
+        symbols = ["BTCUSDT", "A\\"B\\\\C", "币安人生USDT"]
+        calendar = "XBOM"
+        url = "ws://127.0.0.1:9001/x"
+        limits = {{connections = 2}}
+        [[venue]]
+        name = "tickers"
+        channels = ["bar"]
+        symbols = {[f"S{index}" for index in range(20)]}
+    """
+    checked = parse(text)
+    assert parse(to_toml(checked)) == checked
+
+
+@given(
+    values=st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["rings", "venue", "name", "symbols", "limits", "cores", "x"]),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_whatever_stands_in_a_file_it_is_accepted_or_refused(values: Any) -> None:
+    document = values if isinstance(values, dict) else {"venue": values}
+    with contextlib.suppress(ConfigError):
+        assert config.parse(document, venues=VENUES).venues
