@@ -83,6 +83,7 @@ class MarketData:
                 _native.Ring(map_file(segment_path(directory, instance, f"ring.{i}")))
                 for i in range(self._directory.ring_count)
             )
+            self._check()
         except FileNotFoundError as error:
             there = ", ".join(instances()) or "none"
             raise NotRunning(
@@ -93,6 +94,12 @@ class MarketData:
             raise LayoutError(f"instance {instance!r}: {error}") from error
         self._symbols: dict[str, SymbolInfo] = {}
         self._by_id: list[SymbolInfo] = []
+
+    def _check(self) -> None:
+        if self.cache.capacity < self._directory.capacity:
+            raise LayoutError("the cache has fewer cells than there are symbols")
+        if any(ring.index != i for i, ring in enumerate(self.rings)):
+            raise LayoutError("a ring bears another ring's name")
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -270,8 +277,11 @@ class Reader:
             ring are in order, rings follow one another.
 
         Raises:
+            ValueError: ``count_max`` is below 1.
             WriterGone: All has been read and the segments were replaced: attach anew.
         """
+        if count_max < 1:
+            raise ValueError(f"count_max {count_max}: at least 1")
         if count_max > len(self._scratch):
             self._scratch = np.empty(count_max, TICK)
         scratch = self._scratch if count_max == len(self._scratch) else self._scratch[:count_max]
@@ -293,7 +303,9 @@ class Reader:
 
         For who comes late or was lapped: what is here is older than the next record of its ring
         that `poll` will return, and what is not here comes by `poll`. So applying this and then
-        each polled record gives the present state, with none missed and none repeated.
+        each polled record gives the present state, with none missed and none repeated. After a lap
+        (`lost` has grown) it belongs behind the batch that `poll` returned with it, whose newest
+        records it holds once more.
 
         Returns:
             Records, dtype TICK, shape (n,), at most two a symbol; those that have had none yet, or

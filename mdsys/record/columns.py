@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from mdsys.record.fixed import from_fixed
 from mdsys.record.record import ABSENT, BODY, HEADER, KIND_DTYPE, PRICES, SIZES, TICK, Kind, Ticks
 
 Number = Literal["float", "fixed", "decimal"]
+
+_POWERS: Final[npt.NDArray[np.float64]] = np.array([float(10**scale) for scale in range(256)])
+"""10^scale by scale; exact up to 22. A table, since NumPy's power is not exact on every machine."""
 
 
 def to_columns(ticks: Ticks, kind: str, price: Number = "float") -> dict[str, npt.NDArray[Any]]:
@@ -61,11 +64,11 @@ def _scaled(
     if number == "decimal":
         out = np.empty(len(values), dtype=object)
         for i, (value, scale) in enumerate(zip(values.tolist(), scales.tolist(), strict=True)):
-            out[i] = None if value == ABSENT else Decimal(value).scaleb(-scale)
+            out[i] = None if value == ABSENT else from_fixed(value, scale)
         return out
     # One correctly rounded division of two exact doubles; beyond 2^53 the nearest is found by
     # Python, whose int / int is correctly rounded at any size.
-    floats = values / np.power(10.0, scales)
+    floats: npt.NDArray[np.float64] = values / _POWERS[scales]
     for i in np.flatnonzero(np.abs(values) > 1 << 53).tolist():
         floats[i] = int(values[i]) / 10 ** int(scales[i])
     floats[values == ABSENT] = np.nan

@@ -18,6 +18,7 @@ import grp
 import mmap
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -92,10 +93,11 @@ def run_dir() -> Path:
 def start_ticks(pid: int) -> int:
     """Return when a process started, in clock ticks since boot; 0 when there is none."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        status = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return 0
-    return int(stat.rpartition(")")[2].split()[19])  # field 22; a name may hold blanks and ")"
+    fields = status.rpartition(")")[2].split()  # from field 3 on; a name may hold blanks and ")"
+    return 0 if fields[0] in "ZX" else int(fields[19])  # dead and not reaped yet is dead
 
 
 @dataclass(slots=True)
@@ -150,18 +152,28 @@ def map_file(path: Path, *, writable: bool = False) -> mmap.mmap:
     Raises:
         FileNotFoundError: There is none.
         NoPermission: Reading (or writing) it is not ours.
-        LayoutError: It is too short to be a segment.
+        LayoutError: It is no segment, or it is to be written and others may write it too.
     """
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # /dev/shm is anybody's: links, FIFOs
     try:
-        fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+        fd = os.open(path, flags | (os.O_RDWR if writable else os.O_RDONLY))
     except PermissionError as error:
         group = _group_of(path)
         raise NoPermission(
             f"{path}: {error.strerror}; its readers must be in the group {group}: "
             f"usermod -aG {group} $USER, then log in again"
         ) from error
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO):
+            raise LayoutError(f"{path}: {error.strerror}: no segment") from error
+        raise
     try:
-        size = os.fstat(fd).st_size
+        file = os.fstat(fd)
+        if not stat.S_ISREG(file.st_mode):
+            raise LayoutError(f"{path}: not a regular file: no segment")
+        if writable and (file.st_uid != os.geteuid() or file.st_mode & 0o022):
+            raise LayoutError(f"{path}: others than uid {os.geteuid()} may write it")
+        size = file.st_size
         if size < _native.HEADER_SIZE:
             raise LayoutError(f"{path}: {size} bytes: too short for a segment")
         access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
@@ -207,6 +219,7 @@ def create_file(path: Path, size: int, gid: int | None) -> mmap.mmap:
         os.posix_fallocate(fd, 0, size)
     except OSError as error:
         path.unlink(missing_ok=True)
+        os.ftruncate(fd, 0)  # gives back what it did get, so that the message counts it as free
         if error.errno in (errno.ENOSPC, errno.ENOMEM):
             raise HostError(
                 f"{path}: no room for {size >> 10} KiB: {path.parent} has "
@@ -312,6 +325,7 @@ def _adopt(name: str, geometry: Geometry, lock: Lock) -> Instance | None:
     try:
         root = map_file(segment_path(ROOT_DIR, name, "symbols"), writable=True)
         symbols = _native.Symbols(root, writable=True)
+        _refuse_living_writer(name, symbols)
         found = (symbols.ring_count, symbols.capacity, symbols.feed_count, Path(symbols.dir))
         wanted = (geometry.ring_count, geometry.max_symbols, geometry.feed_count, geometry.dir)
         if found != wanted:
@@ -330,6 +344,16 @@ def _adopt(name: str, geometry: Geometry, lock: Lock) -> Instance | None:
     if any(ring.depth != geometry.depth for ring in rings):
         return None
     return Instance(name, geometry, lock, symbols, cache, counters, rings, adopted=True)
+
+
+def _refuse_living_writer(name: str, symbols: _native.Symbols) -> None:
+    """Refuse an owner that holds another lock: of the same user, but with another run directory."""
+    owner = symbols.writer_pid
+    if owner != os.getpid() and start_ticks(owner) == symbols.writer_start_ticks != 0:
+        raise InstanceInUse(
+            f"instance {name!r} is in use by process {owner}, whose lock is not in {run_dir()}; "
+            "stop it or choose another instance name"
+        )
 
 
 def _create(name: str, geometry: Geometry, lock: Lock, gid: int | None, now_ns: int) -> Instance:
@@ -403,7 +427,7 @@ def remove_segments(name: str, *directories: Path) -> list[Path]:
             with contextlib.suppress(LayoutError, ValueError):
                 _native.supersede_segment(map_file(path, writable=True))
             path.unlink()
-        except PermissionError as error:
+        except OSError as error:  # another user's, or a directory
             raise NoPermission(f"{path}: {error.strerror}") from error
     return paths
 

@@ -13,6 +13,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
+import os
+
 from mdsys.errors import HostError, LayoutError
 
 
@@ -99,6 +101,8 @@ cdef extern from "mdsys/poll.h" nogil:
 
 
 cdef extern from "mdsys/symbols.h" nogil:
+    const uint32_t MD_NAME_SIZE_MAX
+    const uint32_t MD_PATH_SIZE
     struct md_symbol:
         uint64_t hash
         uint32_t symbol_id
@@ -414,8 +418,8 @@ cdef class RingWriter(Ring):
         """Mend what a killed writer left in the cells of this ring's symbols.
 
         Returns:
-            How many half-written parts were emptied, and how many records that had reached only
-            their cell were published.
+            How many half-written parts were refilled from the ring (or emptied, when it holds none),
+            and how many records that had reached only their cell were published.
         """
         cache._need_writable()
         cdef md_cache_repair_result done = c_cache_repair(
@@ -432,7 +436,7 @@ cdef class RingWriter(Ring):
         Raises:
             ValueError: Not whole records, or too many for one frame.
         """
-        if records is not self.last_records:
+        if records is not self.last_records or self.last_view is None:
             self.last_view = _Buffer(records)
             self.last_records = records
         cdef Py_ssize_t size = self.last_view.view.len
@@ -459,6 +463,8 @@ cdef class Symbols(Segment):
         cdef _Buffer view = _Buffer(buffer, True)
         if <uint64_t>view.view.len < md_symbols_size(capacity):
             raise ValueError("mapping too small for the symbol directory")
+        if <uint32_t>len(dir) >= MD_PATH_SIZE or <uint32_t>len(instance) >= MD_PATH_SIZE // 4:
+            raise ValueError("name of the directory or of the instance too long")
         md_symbols_create(<md_symbols_header *>view.view.buf, view.view.len, capacity, ring_count,
                           feed_count, dir, instance)
 
@@ -480,11 +486,11 @@ cdef class Symbols(Segment):
     @property
     def dir(self) -> str:
         """Where the instance's other segments lie."""
-        return (<const char *>(<md_symbols_header *>self.header).dir).decode()
+        return os.fsdecode(<const char *>(<md_symbols_header *>self.header).dir)
 
     @property
     def instance(self) -> str:
-        return (<const char *>(<md_symbols_header *>self.header).instance).decode()
+        return os.fsdecode(<const char *>(<md_symbols_header *>self.header).instance)
 
     def find(self, bytes name not None) -> int:
         """Return the id of VENUE:SYMBOL, or 0."""
@@ -497,11 +503,16 @@ cdef class Symbols(Segment):
 
         Raises:
             IndexError: No symbol has this id.
+            LayoutError: Its entry is damaged.
         """
-        if symbol_id == 0 or symbol_id > len(self):
-            raise IndexError(f"no symbol has the id {symbol_id}; there are {len(self)}")
+        cdef uint32_t count = min(len(self), self.capacity)
+        if symbol_id == 0 or symbol_id > count:
+            raise IndexError(f"no symbol has the id {symbol_id}; there are {count}")
         cdef const md_symbol *e = md_symbols_entry(<md_symbols_header *>self.header, symbol_id)
-        return (e.name[:e.name_size].decode(), e.venue_size, e.ring, e.price_scale, e.size_scale)
+        if e.name_size > MD_NAME_SIZE_MAX or e.ring >= self.ring_count:
+            raise LayoutError(f"the entry of symbol {symbol_id} is damaged")
+        name = e.name[:e.name_size].decode(errors="replace")
+        return (name, e.venue_size, e.ring, e.price_scale, e.size_scale)
 
     def add(self, bytes name not None, uint32_t ring, unsigned price_scale,
             unsigned size_scale) -> int:
@@ -509,7 +520,7 @@ cdef class Symbols(Segment):
 
         Raises:
             ValueError: It is there already, is no VENUE:SYMBOL of at most 63 bytes, the ring does
-                not exist, or the directory is full.
+                not exist, a scale is above 18, or the directory is full.
         """
         self._need_writable()
         symbol_id = md_symbols_add(<md_symbols_header *>self.header, name, <size_t>len(name), ring,
@@ -517,6 +528,11 @@ cdef class Symbols(Segment):
         if symbol_id == 0:
             raise ValueError(f"cannot add {name!r}")
         return symbol_id
+
+
+cdef enum:
+    CELL_WAIT_NS = 100_000
+    CELL_WAITS_MAX = 1000    # 0.1 s: more than any time slice
 
 
 cdef class Cache(Segment):
@@ -557,9 +573,18 @@ cdef class Cache(Segment):
         cdef _Buffer to = _Buffer(out, True)
         if to.view.len < <Py_ssize_t>sizeof(md_record):
             raise ValueError("out is shorter than a record")
-        cdef md_cache_result result = md_cell_load(
-            md_cache_cell(<md_cache_header *>self.header, symbol_id),
-            <md_cache_part>part, <md_record *>to.view.buf)
+        cdef const md_cell *cell = md_cache_cell(<md_cache_header *>self.header, symbol_id)
+        cdef md_record *record = <md_record *>to.view.buf
+        cdef md_cache_result result = md_cell_load(cell, <md_cache_part>part, record)
+        cdef timespec pause
+        cdef int waits = 0
+        while result == MD_CACHE_BUSY and waits < CELL_WAITS_MAX:
+            with nogil:  # its writer may only have lost its core
+                pause.tv_sec = 0
+                pause.tv_nsec = CELL_WAIT_NS
+                nanosleep(&pause, NULL)
+                result = md_cell_load(cell, <md_cache_part>part, record)
+            waits += 1
         if result == MD_CACHE_BUSY:
             raise HostError(f"the cell of symbol {symbol_id} is half-written: is the feed dead?")
         return result == MD_CACHE_OK
@@ -694,16 +719,25 @@ cdef class Poller:
 
         Returns:
             Records copied, in [0, room]; 0: nothing new that is wanted.
+
+        Raises:
+            ValueError: ``out`` is read-only, not contiguous or no array of whole records.
         """
-        if out is not self.last_out:
-            self.last_view = _Buffer(out, True)
-            self.last_out = out
+        if out is not self.last_out or self.last_view is None:
+            self._take(out)
         cdef uint64_t room = <uint64_t>self.last_view.view.len // sizeof(md_record)
         cdef md_record *to = <md_record *>self.last_view.view.buf
         cdef uint64_t n = md_poller_read(&self.poller, to, room)
         if n == 0 and timeout > 0 and room > 0:
             n = self._wait(to, room, timeout)
         return n
+
+    cdef _take(self, out):
+        cdef _Buffer view = _Buffer(out, True)
+        if view.view.len == 0 or view.view.len % <Py_ssize_t>sizeof(md_record) != 0:
+            raise ValueError(f"{view.view.len} bytes: give room for whole records, at least one")
+        self.last_view = view
+        self.last_out = out
 
     cdef uint64_t _wait(self, md_record *to, uint64_t room, double timeout) except? 0:
         cdef int64_t start = monotonic_ns()

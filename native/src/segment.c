@@ -147,11 +147,64 @@ void md_ring_take_over(struct md_ring_header *header,
     md_ring_flush(writer, now_ns);
 }
 
-/* Republish a cell's record under a sequence of this epoch, in both places. */
-static void republish(struct md_cell *cell, enum md_cache_part part, struct md_ring_writer *writer) {
-    struct md_record record = part == MD_CACHE_TRADE ? cell->trade : cell->quote;
+static enum md_cache_part part_of(const struct md_record *record) {
+    return record->kind == MD_KIND_QUOTE ? MD_CACHE_QUOTE : MD_CACHE_TRADE;
+}
+
+/* Whether a cell's whole record reached the ring. Its sequence alone does not tell: a writer that
+ * was killed while it took over has put its writer_restarted status there. */
+static int is_published(const struct md_record *record, const struct md_ring_writer *writer) {
+    if (record->seq == 0) {
+        return 1; /* there is none */
+    }
+    if (record->seq >= writer->next) {
+        return 0;
+    }
+    const struct md_slot *slot = &writer->slots[record->seq & writer->mask];
+    if (slot->seq != record->seq) {
+        return 1; /* overwritten since */
+    }
+    struct md_record in_ring;
+    md_slot_copy(&in_ring, slot, slot->seq);
+    return in_ring.symbol_id == record->symbol_id && in_ring.kind == record->kind;
+}
+
+/* Refill a part that was being written from the ring; empty it when the ring holds none. The
+ * version stays odd meanwhile, so that whoever follows, should we die here, begins again. */
+static void restore(struct md_cell *cell,
+                    enum md_cache_part part,
+                    uint32_t symbol_id,
+                    const struct md_ring_writer *writer) {
+    struct md_record found = {0};
+    uint64_t depth = writer->mask + 1;
+    uint64_t oldest = writer->next > depth ? writer->next - depth : 1;
+    for (uint64_t seq = writer->next; seq-- > oldest;) {
+        struct md_record record;
+        const struct md_slot *slot = &writer->slots[seq & writer->mask];
+        md_slot_copy(&record, slot, slot->seq); /* not seq where a dead writer had claimed it */
+        if (record.seq == seq && record.symbol_id == symbol_id &&
+            (record.kind == MD_KIND_TRADE || record.kind == MD_KIND_TICKER ||
+             record.kind == MD_KIND_QUOTE) &&
+            part_of(&record) == part) {
+            found = record;
+            break;
+        }
+    }
+    uint64_t word[sizeof found / sizeof(uint64_t)];
+    memcpy(word, &found, sizeof found);
+    uint64_t *to = (uint64_t *)(part == MD_CACHE_TRADE ? &cell->trade : &cell->quote);
+    for (size_t i = 0; i < sizeof word / sizeof word[0]; i++) {
+        md_store_relaxed_u64(&to[i], word[i]);
+    }
+}
+
+/* Publish a record that had reached only its cell, under a sequence of this epoch in both places. */
+static void republish(struct md_cell *cell,
+                      const struct md_record *from,
+                      struct md_ring_writer *writer) {
+    struct md_record record = *from;
     md_cell_store(cell,
-                  part,
+                  part_of(&record),
                   writer->next,
                   record.ts_event,
                   record.ts_recv,
@@ -172,8 +225,6 @@ struct md_cache_repair md_cache_repair(struct md_cache_header *cache,
                                        uint32_t ring_index,
                                        struct md_ring_writer *writer) {
     struct md_cache_repair done = {0, 0};
-    uint64_t status = writer->header->segment.epoch > 1 ? 1 : 0;
-    uint64_t head = writer->next - 1 - status; /* the last record of the epoch before */
     uint32_t count = md_load_acquire_u32(&symbols->count);
     for (uint32_t id = 1; id <= count; id++) {
         if (md_symbols_entry(symbols, id)->ring != ring_index) {
@@ -182,10 +233,10 @@ struct md_cache_repair md_cache_repair(struct md_cache_header *cache,
         struct md_cell *cell = (struct md_cell *)(void *)md_cache_cell(cache, id);
         if (cell->version & 1) {
             if (cell->writing & MD_CACHE_TRADE) {
-                md_store_relaxed_u64(&cell->trade.seq, 0);
+                restore(cell, MD_CACHE_TRADE, id, writer);
             }
             if (cell->writing & MD_CACHE_QUOTE) {
-                md_store_relaxed_u64(&cell->quote.seq, 0);
+                restore(cell, MD_CACHE_QUOTE, id, writer);
             }
             if (cell->writing & MD_CACHE_BOOK) {
                 cell->book_flags = 0;
@@ -193,18 +244,19 @@ struct md_cache_repair md_cache_repair(struct md_cache_header *cache,
             md_store_release_u64(&cell->version, cell->version + 1);
             done.torn++;
         }
+        if (!is_published(&cell->trade, writer)) {
+            republish(cell, &cell->trade, writer);
+            done.republished++;
+        }
+        if (!is_published(&cell->quote, writer)) {
+            republish(cell, &cell->quote, writer);
+            done.republished++;
+        }
         if (cell->trade.seq != 0 && cell->trade.kind == MD_KIND_TRADE &&
             cell->trade.body.trade.trade_id > (int64_t)cell->venue_trade_id &&
-            cell->venue_trade_id != 0) {
-            cell->venue_trade_id = (uint64_t)cell->trade.body.trade.trade_id; /* it is not lost */
-        }
-        if (cell->trade.seq > head) {
-            republish(cell, MD_CACHE_TRADE, writer);
-            done.republished++;
-        }
-        if (cell->quote.seq > head) {
-            republish(cell, MD_CACHE_QUOTE, writer);
-            done.republished++;
+            cell->venue_trade_id != 0) { /* it is in the ring: not lost */
+            md_store_relaxed_u64(&cell->venue_trade_id,
+                                 (uint64_t)cell->trade.body.trade.trade_id);
         }
     }
     return done;
@@ -219,7 +271,8 @@ uint32_t md_symbols_add(struct md_symbols_header *symbols,
     const char *colon = memchr(name, ':', size);
     uint32_t id = symbols->count + 1;
     if (size > MD_NAME_SIZE_MAX || colon == NULL || colon == name || colon + 1 == name + size ||
-        ring >= symbols->ring_count || id > symbols->capacity ||
+        ring >= symbols->ring_count || id > symbols->capacity || price_scale > 18 ||
+        size_scale > 18 ||
         md_symbols_find(symbols, name, size) != NULL) {
         return 0;
     }

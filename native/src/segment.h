@@ -53,7 +53,7 @@ void md_ring_take_over(struct md_ring_header *header,
                        int64_t now_ns);
 
 struct md_cache_repair {
-    uint32_t torn;        /* parts that were being written: emptied */
+    uint32_t torn;        /* cells that were being written: the part is the ring's newest again */
     uint32_t republished; /* records that reached the cell and not the ring: in the ring now */
 };
 

@@ -24,6 +24,10 @@
 #include "mdsys/ring.h"
 #include "mdsys/symbols.h"
 
+#ifndef O_CLOEXEC
+#error "needs POSIX.1-2008: compile with -std=gnu17 or -D_POSIX_C_SOURCE=200809L"
+#endif
+
 struct md_mapping {
     void *base; /* NULL: not mapped */
     size_t size;
@@ -65,7 +69,7 @@ static inline const char *md_segment_result_text(enum md_segment_result result) 
 
 /* Map a whole file read-only. The descriptor is closed again; the mapping keeps the file. */
 static inline enum md_segment_result md_map_readonly(struct md_mapping *out, const char *path) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); /* a FIFO would block */
     if (fd < 0) {
         return MD_SEGMENT_SYSTEM;
     }
@@ -76,7 +80,7 @@ static inline enum md_segment_result md_map_readonly(struct md_mapping *out, con
         errno = error;
         return MD_SEGMENT_SYSTEM;
     }
-    if (status.st_size < (off_t)MD_PAGE_HEADER_SIZE) {
+    if (!S_ISREG(status.st_mode) || status.st_size < (off_t)MD_PAGE_HEADER_SIZE) {
         close(fd);
         return MD_SEGMENT_BAD_SIZE;
     }
@@ -149,6 +153,9 @@ static inline enum md_segment_result md_attach_all(struct md_instance *md, const
         result = md_ring_verify(md->ring[i], mapping->size);
         if (result != MD_SEGMENT_OK) {
             return result;
+        }
+        if (md->ring[i]->segment.index != i) {
+            return MD_SEGMENT_BAD_GEOMETRY;
         }
         md->ring_count = i + 1;
     }

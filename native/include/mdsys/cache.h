@@ -14,7 +14,7 @@
  *   C4 version even    release              D4 version the same? relaxed
  *
  * C4 pairs with D1, C2 with D3. A writer that dies between C1 and C4 leaves the version odd; the
- * next one repairs it (md_cache_repair, native/src/cache.c), from `writing`, which names the part.
+ * next one repairs it (md_cache_repair, native/src/segment.c), by `writing`, which names the part.
  */
 #ifndef MDSYS_CACHE_H
 #define MDSYS_CACHE_H

@@ -26,10 +26,11 @@
 #define MD_DECIMAL_TEXT_SIZE 32U /* of md_decimal_format: sign, 19 digits, point, zero, NUL */
 
 enum md_decimal_result { /* append-only */
-    MD_DECIMAL_OK = 0,
-    MD_DECIMAL_SYNTAX = 1,
-    MD_DECIMAL_INEXACT = 2,  /* a digit other than 0 beyond 10^-scale; wins over OVERFLOW */
-    MD_DECIMAL_OVERFLOW = 3, /* beyond +-(2^63 - 1) x 10^-scale */
+                         MD_DECIMAL_OK = 0,
+                         MD_DECIMAL_SYNTAX = 1,
+                         MD_DECIMAL_INEXACT =
+                             2, /* a digit other than 0 beyond 10^-scale; wins over OVERFLOW */
+                         MD_DECIMAL_OVERFLOW = 3, /* beyond +-(2^63 - 1) x 10^-scale */
 };
 
 static const uint64_t md_pow10[20] = {
@@ -62,9 +63,9 @@ static inline bool md_is_digit(char c) {
 /* The digits so far, without the zeros after the last other digit: those only move the point. */
 struct md_decimal_digits {
     uint64_t mantissa;
-    size_t zero_count;    /* zeros seen since the last other digit */
+    size_t zero_count;      /* zeros seen since the last other digit */
     int64_t fraction_count; /* fraction digits up to and with the last digit that is not 0 */
-    bool too_long;        /* mantissa would not fit: no scale in range can hold the value */
+    bool too_long;          /* mantissa would not fit: no scale in range can hold the value */
 };
 
 static inline void md_decimal_push(struct md_decimal_digits *digits, unsigned digit) {
@@ -73,8 +74,8 @@ static inline void md_decimal_push(struct md_decimal_digits *digits, unsigned di
         return;
     }
     if (digits->zero_count > 18 ||
-        __builtin_mul_overflow(digits->mantissa, md_pow10[digits->zero_count + 1],
-                               &digits->mantissa) ||
+        __builtin_mul_overflow(
+            digits->mantissa, md_pow10[digits->zero_count + 1], &digits->mantissa) ||
         __builtin_add_overflow(digits->mantissa, digit, &digits->mantissa)) {
         digits->too_long = true;
         digits->mantissa = 1; /* anything but 0, so that zeros are still counted */
@@ -84,10 +85,8 @@ static inline void md_decimal_push(struct md_decimal_digits *digits, unsigned di
 
 /* The general way: any text of the grammar above. size in [0, 2^40]; scale in [0, 18]; *out is
  * written on MD_DECIMAL_OK only. */
-static inline enum md_decimal_result md_decimal_parse(const char *text,
-                                                      size_t size,
-                                                      unsigned scale,
-                                                      int64_t *out) {
+static inline enum md_decimal_result
+md_decimal_parse(const char *text, size_t size, unsigned scale, int64_t *out) {
     const char *at = text;
     const char *end = text + size;
     bool negative = false;
@@ -156,7 +155,7 @@ static inline enum md_decimal_result md_decimal_parse(const char *text,
 
 /* The shortest plain text that gives value back at any scale: no exponent, no zeros at the end of
  * a fraction ("61540.01", "0.00212", "-3"). Returns the size without the NUL. */
-static inline size_t md_decimal_format(int64_t value, /* not INT64_MIN */
+static inline size_t md_decimal_format(int64_t value,  /* not INT64_MIN */
                                        unsigned scale, /* in [0, 18] */
                                        char out[MD_DECIMAL_TEXT_SIZE]) {
     uint64_t magnitude = value < 0 ? (uint64_t)0 - (uint64_t)value : (uint64_t)value;
@@ -193,28 +192,42 @@ static inline size_t md_decimal_format(int64_t value, /* not INT64_MIN */
 /* The fast way, for scanners: eight bytes at a time, plain "digits[.digits]" only.
  *
  * md_load8 gives the eight bytes at `at`, the first one lowest; bytes past the end are 0. It never
- * reads past the end: near it, it reads the last eight bytes of the buffer and shifts, so the
- * buffer must hold at least eight bytes before `end`. */
-MD_DECIMAL_INLINE uint64_t md_load8(const char *at, const char *end /* >= at */) {
+ * reads there: near the end it reads the buffer's last eight bytes and shifts. */
+MD_DECIMAL_INLINE uint64_t md_load8(const char *at,
+                                    const char *last8) { /* end - 8, within the buffer */
     uint64_t word;
-    ptrdiff_t left = end - at;
-    if (__builtin_expect(left >= 8, 1)) {
+    if (__builtin_expect(at <= last8, 1)) {
         memcpy(&word, at, 8);
-    } else if (left > 0) {
-        memcpy(&word, end - 8, 8);
-    } else {
-        return 0;
+        return word;
     }
-    return left >= 8 ? word : word >> (unsigned)(64 - 8 * left);
+    size_t over = (size_t)(at - last8);
+    memcpy(&word, last8, 8);
+    return over < 8 ? word >> (8 * over) : 0;
 }
 
-/* Value of the digits that word begins with; *count of them, in [0, 8]. */
-MD_DECIMAL_INLINE uint64_t md_digits8(uint64_t word, unsigned *count) {
-    uint64_t digits = word ^ UINT64_C(0x3030303030303030); /* '0'..'9' become 0..9 */
-    /* The high bit of each byte that is no digit. A carry out of such a byte can only spoil the
-     * bytes after it, and only the first one counts. */
-    uint64_t other = ((digits + UINT64_C(0x7676767676767676)) | digits) &
-                     UINT64_C(0x8080808080808080);
+/* In what follows a word holds eight characters minus '0', the first one lowest. */
+MD_DECIMAL_INLINE uint64_t md_minus_zeros(uint64_t text) {
+    return text ^ UINT64_C(0x3030303030303030);
+}
+
+/* The high bit of each byte that was no digit; 0: all were. A carry out of such a byte can only
+ * spoil the bytes after it, so the lowest bit is exact. */
+MD_DECIMAL_INLINE uint64_t md_no_digits(uint64_t digits) {
+    return ((digits + UINT64_C(0x7676767676767676)) | digits) & UINT64_C(0x8080808080808080);
+}
+
+/* Value of eight digits, by adding neighbours in pairs. */
+MD_DECIMAL_INLINE uint64_t md_digits_value(uint64_t digits) {
+    digits = (digits * 10 + (digits >> 8)) & UINT64_C(0x00FF00FF00FF00FF);
+    digits = (digits * 100 + (digits >> 16)) & UINT64_C(0x0000FFFF0000FFFF);
+    return (digits * 10000 + (digits >> 32)) & UINT64_C(0x00000000FFFFFFFF);
+}
+
+/* Value of the digits that eight characters begin with; *count of them, in [0, 8]. */
+MD_DECIMAL_INLINE uint64_t md_digits8(uint64_t text, unsigned *count) {
+    uint64_t digits = md_minus_zeros(text);
+    uint64_t other = md_no_digits(digits);
+    *count = 8;
     if (other != 0) {
         unsigned size_bits = (unsigned)__builtin_ctzll(other) & ~7U;
         *count = size_bits / 8;
@@ -222,50 +235,52 @@ MD_DECIMAL_INLINE uint64_t md_digits8(uint64_t word, unsigned *count) {
             return 0;
         }
         digits <<= 64 - size_bits; /* right-align: zeros in front */
-    } else {
-        *count = 8;
     }
-    digits = (digits * 10 + (digits >> 8)) & UINT64_C(0x00FF00FF00FF00FF);
-    digits = (digits * 100 + (digits >> 16)) & UINT64_C(0x0000FFFF0000FFFF);
-    return (digits * 10000 + (digits >> 32)) & UINT64_C(0x00000000FFFFFFFF);
+    return md_digits_value(digits);
 }
 
-/* Read "digits[.digits]" up to the closing quote. Returns the place of the quote, or NULL when the
- * text is anything else, too large or not exact: then md_decimal_parse decides. Takes up to 16
- * digits before the point and 8 after it, which is more than venues send. */
+/* Read "digits[.digits]" up to its closing quote: at most 16 digits before the point and 8 after
+ * it, which is more than venues send. Returns the place of the quote; NULL when the text is
+ * anything else, too large or not exact: then md_decimal_parse decides. */
 MD_DECIMAL_INLINE const char *md_decimal_scan(const char *at,
-                                              const char *end, /* 8 bytes before are readable */
-                                              unsigned scale,  /* in [0, 18] */
+                                              const char *last8, /* as in md_load8 */
+                                              unsigned scale,    /* in [0, 18] */
                                               int64_t *out) {
-    unsigned whole_count;
-    uint64_t whole = md_digits8(md_load8(at, end), &whole_count);
-    at += whole_count;
-    if (whole_count == 0 || at >= end) {
+    unsigned count;
+    uint64_t word = md_load8(at, last8);
+    uint64_t whole = md_digits8(word, &count);
+    if (__builtin_expect(count == 8, 0)) {
+        word = md_load8(at += 8, last8);
+        uint64_t more = md_digits8(word, &count);
+        whole = whole * md_pow10[count] + more; /* < 10^16 */
+        if (count == 8) {
+            return NULL;
+        }
+    } else if (count == 0) {
         return NULL;
     }
-    if (__builtin_expect(whole_count == 8, 0)) {
-        uint64_t more = md_digits8(md_load8(at, end), &whole_count);
-        at += whole_count;
-        whole = whole * md_pow10[whole_count] + more; /* < 10^16 */
-        if (at >= end) {
+    at += count;
+    char after = (char)(word >> (8 * count));
+    int64_t fraction = 0;
+    if (after == '.') {
+        word = md_load8(++at, last8);
+        uint64_t digits = md_digits8(word, &count);
+        if (count == 0 || count > scale) {
             return NULL;
         }
-    }
-    uint64_t fraction = 0;
-    unsigned fraction_count = 0;
-    if (*at == '.') {
-        at++;
-        fraction = md_digits8(md_load8(at, end), &fraction_count);
-        at += fraction_count;
-        if (fraction_count == 0 || fraction_count > scale || at >= end) {
-            return NULL;
+        if (count == 8) { /* apart, so that what follows need not wait for the count */
+            at += 8;
+            after = (char)md_load8(at, last8);
+            fraction = (int64_t)(digits * md_pow10[scale - 8]);
+        } else {
+            at += count;
+            after = (char)(word >> (8 * count));
+            fraction = (int64_t)(digits * md_pow10[scale - count]);
         }
-        fraction *= md_pow10[scale - fraction_count]; /* < 10^scale */
     }
     int64_t units;
-    if (*at != '"' ||
-        __builtin_mul_overflow((int64_t)whole, (int64_t)md_pow10[scale], &units) ||
-        __builtin_add_overflow(units, (int64_t)fraction, out)) {
+    if (after != '"' || __builtin_mul_overflow((int64_t)whole, (int64_t)md_pow10[scale], &units) ||
+        __builtin_add_overflow(units, fraction, out)) {
         return NULL;
     }
     return at;

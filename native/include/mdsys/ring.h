@@ -51,7 +51,7 @@ struct md_ring_header {
     uint32_t feed; /* index of the feed process that writes here */
     uint32_t reserved0;
     uint64_t reserved1[4];
-    alignas(64) uint64_t cursor; /* at least this sequence is published; stored at each flush */
+    alignas(64) uint64_t cursor; /* at least this sequence is published; at most depth/2 behind */
     int64_t watermark_ns;          /* what was received before this is published */
     uint64_t reserved2[6];
     alignas(64) uint32_t bell; /* futex word for readers that sleep */
@@ -123,11 +123,17 @@ static inline void md_slot_fill(struct md_slot *slot,
     md_slot_put(slot, 6, (uint64_t)body3);
 }
 
-/* Hand slots next..next+count-1, all claimed and filled, to the readers. */
+/* Hand slots next..next+count-1, all claimed and filled, to the readers. The cursor is stored four
+ * times a turn, flushed or not: md_ring_head finds its way only while cursor + 1 still stands in the
+ * ring, and a successor that could not would number its records anew. */
 static inline void md_ring_release(struct md_ring_writer *writer, uint64_t count) {
-    for (uint64_t end = writer->next + count; writer->next != end; writer->next++) {
+    uint64_t first = writer->next;
+    for (uint64_t end = first + count; writer->next != end; writer->next++) {
         struct md_slot *slot = &writer->slots[writer->next & writer->mask];
         md_store_release_u64(&slot->seq, writer->next); /* W4: pairs with R1 */
+    }
+    if (__builtin_expect(((first ^ writer->next) & ~(writer->mask / 4)) != 0, 0)) {
+        md_store_release_u64(&writer->header->cursor, writer->next - 1);
     }
 }
 

@@ -67,6 +67,7 @@ static inline enum md_segment_result md_symbols_verify(const struct md_symbols_h
     if (symbols->entry_stride != sizeof(struct md_symbol) || symbols->capacity == 0 ||
         symbols->index_size == 0 || (symbols->index_size & (symbols->index_size - 1)) != 0 ||
         symbols->index_size / 2 < symbols->capacity || symbols->ring_count == 0 ||
+        md_load_acquire_u32(&symbols->count) > symbols->capacity ||
         symbols->ring_count > MD_RING_COUNT_MAX ||
         memchr(symbols->dir, 0, sizeof symbols->dir) == NULL ||
         memchr(symbols->instance, 0, sizeof symbols->instance) == NULL ||

@@ -1,0 +1,402 @@
+"""Attach, readers and the last-value cache, as a strategy sees them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mdsys
+from mdsys import Kind, MarketData, Reader, attach
+from mdsys.consume.attach import SymbolInfo
+from mdsys.errors import HostError, UsageError
+from mdsys.record.record import TICK, Ticks
+from mdsys.ring.segment import Instance
+from tests.instances import geometry, running, trades, writer
+from tests.native import PROGRAMS, compile_program
+
+PARTS = {Kind.TRADE: 1, Kind.TICKER: 1, Kind.QUOTE: 2}
+
+
+class Feed:
+    """One ring's feed in plain Python: the cell first, then the ring."""
+
+    def __init__(self, instance: Instance, ring: int = 0) -> None:
+        self.ring = writer(instance, ring)
+        path = Path(f"/dev/shm/mdsys.{instance.name}.cache")
+        self.cells = np.memmap(path, TICK, "r+", offset=4096).reshape(-1, 8)
+        self.log: list[bytes] = []
+
+    def store(self, tick: Ticks) -> None:
+        """Write the cell alone: what a reader may meet while a record is on its way."""
+        stored = tick.copy()
+        stored["seq"] = self.ring.next
+        self.cells[int(tick["symbol_id"][0]), PARTS[Kind(tick["kind"][0])]] = stored[0]
+
+    def release(self, tick: Ticks) -> None:
+        stored = tick.copy()
+        stored["seq"] = self.ring.next
+        self.log.append(stored.tobytes())
+        self.ring.publish_records(tick)
+
+    def publish(self, tick: Ticks) -> None:
+        self.store(tick)
+        self.release(tick)
+
+
+def tick_of(number: int, symbol_id: int, kind: Kind) -> Ticks:
+    tick = trades(1, symbol_id=symbol_id, first=number)
+    tick["kind"] = kind
+    return tick
+
+
+State = dict[tuple[int, int], bytes]
+
+
+def apply(state: State, ticks: Ticks, newest: dict[tuple[int, int], int]) -> None:
+    """Apply records in order; each (symbol, part) must only ever get newer."""
+    for tick in ticks:
+        if Kind(tick["kind"]) not in PARTS:
+            continue
+        key = int(tick["symbol_id"]), PARTS[Kind(tick["kind"])]
+        seq = int(tick["seq"])
+        assert seq > newest.get(key, 0), "a record came twice, or an older one after it"
+        newest[key] = seq
+        state[key] = tick.tobytes()
+
+
+def state_of(log: list[bytes]) -> State:
+    state: State = {}
+    for raw in log:
+        tick = np.frombuffer(raw, TICK)[0]
+        state[int(tick["symbol_id"]), PARTS[Kind(tick["kind"])]] = raw
+    return state
+
+
+@pytest.fixture
+def instance() -> Iterator[Instance]:
+    with running(geometry(max_symbols=130), symbols=3) as instance:
+        yield instance
+
+
+@pytest.fixture
+def md(instance: Instance) -> Iterator[MarketData]:
+    with attach(instance.name) as md:
+        yield md
+
+
+# ---- symbols -----------------------------------------------------------------------------------
+
+
+def test_symbols_come_by_name_with_all_that_never_changes(md: MarketData) -> None:
+    assert list(md.symbols) == ["BINANCE:S1", "BINANCE:S2", "BINANCE:S3"]
+    assert md.symbols["BINANCE:S2"] == SymbolInfo("BINANCE:S2", 2, 0, 8, 8)
+    assert (md.symbol("BINANCE:S2").venue, md.symbol("BINANCE:S2").native) == ("BINANCE", "S2")
+    assert md.symbol_name(3) == "BINANCE:S3"
+    assert md.symbol_name(0) is None
+
+
+def test_symbols_added_later_are_found(instance: Instance, md: MarketData) -> None:
+    assert len(md.symbols) == 3
+    instance.symbols.add(b"KITE:NSE:INFY", 0, 2, 0)
+    assert md.symbol("KITE:NSE:INFY").id == 4
+    assert md.symbol("KITE:NSE:INFY").native == "NSE:INFY"
+    instance.symbols.add(b"BINANCE:S5", 0, 8, 8)
+    assert md.symbol_name(5) == "BINANCE:S5"
+
+
+def test_unknown_symbol_is_a_usage_error(md: MarketData) -> None:
+    for call in (md.last_trade, md.last_quote, md.symbol):
+        with pytest.raises(UsageError, match="'BINANCE:NONE' is not in instance"):
+            call("BINANCE:NONE")
+    with pytest.raises(UsageError, match="matches no symbol"):
+        md.reader(["KITE:*"])
+    with pytest.raises(UsageError):
+        md.reader(["BINANCE:S1", "S2"])
+
+
+def test_globs_pick_each_symbol_once(md: MarketData) -> None:
+    picked = md.match(["BINANCE:S2", "BINANCE:*", "BINANCE:S[12]"])
+    assert [symbol.id for symbol in picked] == [2, 1, 3]
+
+
+# ---- readers -----------------------------------------------------------------------------------
+
+
+def test_reader_begins_at_the_head(instance: Instance, md: MarketData) -> None:
+    feed = Feed(instance)
+    feed.publish(tick_of(1, 1, Kind.TRADE))
+    reader = md.reader()
+    assert len(reader.poll()) == 0
+    feed.publish(tick_of(2, 1, Kind.TRADE))
+    assert reader.poll()["seq"].tolist() == [2]
+    assert reader.cursors == {0: 3}
+
+
+def test_polled_array_is_the_callers_own(instance: Instance, md: MarketData) -> None:
+    feed, reader = Feed(instance), md.reader()
+    feed.publish(tick_of(1, 1, Kind.TRADE))
+    first = reader.poll()
+    feed.publish(tick_of(2, 1, Kind.TRADE))
+    second = reader.poll()
+    assert (first["trade_id"][0], second["trade_id"][0]) == (1, 2)
+    assert first.dtype == TICK
+    assert first.flags.owndata
+    assert first.flags.writeable
+
+
+@pytest.mark.parametrize("count", [1, 2, 255, 256, 257, 1000])
+def test_poll_returns_at_most_count_max(instance: Instance, md: MarketData, count: int) -> None:
+    reader = md.reader()
+    ring = writer(instance)
+    ring.publish_records(trades(16))
+    assert len(reader.poll(count)) == min(count, 16)
+
+
+@pytest.mark.parametrize("count", [0, -1, -255])
+def test_poll_of_less_than_one_record_is_refused(md: MarketData, count: int) -> None:
+    with pytest.raises(ValueError, match="count_max"):
+        md.reader().poll(count)
+
+
+def test_filtered_reader_sees_its_symbols_and_accounts_for_the_rest(
+    instance: Instance, md: MarketData
+) -> None:
+    for i in range(4, 130):
+        instance.symbols.add(f"BINANCE:S{i}".encode(), 0, 8, 8)
+    reader = md.reader(["BINANCE:S1", "BINANCE:S63", "BINANCE:S64", "BINANCE:S128"])
+    ring = writer(instance)
+    ids = [1, 2, 62, 63, 64, 65, 127, 128, 129, 0]
+    ticks = trades(len(ids))
+    ticks["symbol_id"] = ids
+    ticks["kind"][-1] = Kind.STATUS
+    ring.publish_records(ticks)
+    assert reader.poll()["symbol_id"].tolist() == [1, 63, 64, 128, 0]
+    assert (reader.received, reader.filtered, reader.lost) == (5, 5, 0)
+
+
+def test_reader_of_some_symbols_reads_only_their_rings() -> None:
+    with running(geometry(rings=3), symbols=3) as instance, attach(instance.name) as md:
+        writers = [writer(instance, ring) for ring in range(3)]
+        reader = md.reader(["BINANCE:S1", "BINANCE:S3"])
+        for i, ring in enumerate(writers):
+            ring.publish_records(trades(2, symbol_id=i + 1))
+        assert reader.poll()["symbol_id"].tolist() == [1, 1, 3, 3]
+        assert reader.cursors == {0: 3, 2: 3}
+        assert reader.epochs == {0: 1, 2: 1}
+
+
+def test_reader_of_no_symbol_reads_nothing(instance: Instance, md: MarketData) -> None:
+    reader = md.reader([])
+    Feed(instance).publish(tick_of(1, 1, Kind.TRADE))
+    assert len(reader.poll()) == 0
+    assert len(reader.refresh()) == 0
+
+
+def test_reader_outlives_its_market_data(instance: Instance) -> None:
+    feed = Feed(instance)
+    with attach(instance.name) as md:
+        reader = md.reader()
+    feed.publish(tick_of(1, 1, Kind.TRADE))
+    assert len(reader.poll()) == 1
+
+
+def test_iteration_yields_record_by_record(instance: Instance, md: MarketData) -> None:
+    feed, reader = Feed(instance), md.reader()
+    for number in range(3):
+        feed.publish(tick_of(number, 1, Kind.TRADE))
+    records = iter(reader)
+    assert [int(next(records)["seq"]) for _ in range(3)] == [1, 2, 3]
+
+
+# ---- last values -------------------------------------------------------------------------------
+
+
+def test_last_values_are_none_before_the_first_and_whole_after(
+    instance: Instance, md: MarketData
+) -> None:
+    assert md.last_trade("BINANCE:S1") is None
+    assert md.last_quote("BINANCE:S1") is None
+    feed = Feed(instance)
+    feed.publish(tick_of(7, 1, Kind.TRADE))
+    trade = md.last_trade("BINANCE:S1")
+    assert trade is not None
+    assert (int(trade["trade_id"]), int(trade["seq"])) == (7, 1)
+    assert md.last_quote("BINANCE:S1") is None
+    assert md.last_trade("BINANCE:S2") is None
+    feed.publish(tick_of(8, 1, Kind.QUOTE))
+    quote = md.last_quote("BINANCE:S1")
+    assert quote is not None
+    assert (int(quote["seq"]), int(quote["kind"])) == (2, Kind.QUOTE)
+
+
+def test_refresh_leaves_to_the_ring_what_the_ring_will_bring(
+    instance: Instance, md: MarketData
+) -> None:
+    feed = Feed(instance)
+    feed.publish(tick_of(1, 1, Kind.TRADE))
+    late = tick_of(2, 1, Kind.TRADE)
+    feed.store(late)
+    reader = md.reader()
+    assert len(reader.refresh()) == 0, "record 2 is in the cell and not yet in the ring"
+    feed.release(late)
+    assert len(reader.refresh()) == 0, "record 2 is in the ring and not yet read"
+    assert reader.poll()["seq"].tolist() == [2]
+    assert reader.refresh()["seq"].tolist() == [2]
+
+
+def test_refresh_of_a_reader_with_a_filter_holds_its_symbols_only(
+    instance: Instance, md: MarketData
+) -> None:
+    feed = Feed(instance)
+    for symbol_id in (1, 2, 3):
+        feed.publish(tick_of(symbol_id, symbol_id, Kind.TRADE))
+    assert md.reader(["BINANCE:S2"]).refresh()["symbol_id"].tolist() == [2]
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("publish"), st.integers(1, 3), st.sampled_from(list(PARTS)), st.integers(1, 40)
+        ),
+        st.tuples(st.just("half"), st.integers(1, 3), st.sampled_from(list(PARTS))),
+        st.tuples(st.just("join")),
+        st.tuples(st.just("poll"), st.integers(1, 80)),
+    ),
+    max_size=40,
+)
+
+
+@given(steps)
+@settings(deadline=None, max_examples=150, derandomize=True)
+def test_late_and_lapped_readers_neither_miss_nor_repeat(script: list[tuple[object, ...]]) -> None:
+    with running(symbols=3) as instance, attach(instance.name) as md:
+        feed = Feed(instance)
+        joined: list[tuple[Reader, State, dict[tuple[int, int], int]]] = []
+        waiting: Ticks | None = None  # in its cell, not yet in the ring
+        number = 0
+
+        def follow(count: int) -> None:
+            for reader, state, newest in joined:
+                lost = reader.lost
+                ticks = reader.poll(count)
+                if reader.lost == lost:
+                    apply(state, ticks, newest)
+                    continue
+                state.clear()  # lapped: what was known is worth nothing
+                newest.clear()
+                apply(state, reader.refresh(), newest)
+
+        for step in script:
+            if waiting is not None and step[0] in ("publish", "half"):
+                feed.release(waiting)
+                waiting = None
+            match step:
+                case "publish", int(symbol_id), Kind() as kind, int(count):
+                    for _ in range(count):
+                        number += 1
+                        feed.publish(tick_of(number, symbol_id, kind))
+                case "half", int(symbol_id), Kind() as kind:
+                    number += 1
+                    waiting = tick_of(number, symbol_id, kind)
+                    feed.store(waiting)
+                case ("join",) if len(joined) < 3:
+                    reader = md.reader()
+                    state: State = {}
+                    newest: dict[tuple[int, int], int] = {}
+                    apply(state, reader.refresh(), newest)
+                    joined.append((reader, state, newest))
+                case "poll", int(count):
+                    follow(count)
+        if waiting is not None:
+            feed.release(waiting)
+        for reader, _, _ in joined:
+            while reader.cursors[0] < feed.ring.next:
+                follow(1000)
+        follow(1000)
+        for _, state, _ in joined:
+            assert state == state_of(feed.log)
+
+
+def test_joins_while_a_feed_runs_neither_miss_nor_repeat() -> None:
+    # Joins again and again, catches up, and compares with a reader that saw everything.
+    program = compile_program(PROGRAMS / "crash_writer.c", flags=("-D_GNU_SOURCE",))
+    rounds, per_round = 20_000, 7
+    with (
+        running(geometry(depth=1 << 19), symbols=2) as instance,
+        attach(instance.name) as md,
+    ):
+        everything = md.reader()
+        joins: list[tuple[int, State, int]] = []
+        command = [str(program), instance.name, "publish", "0", "0", str(rounds)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as feed:
+            while feed.poll() is None:
+                reader = md.reader()
+                start = reader.cursors[0]
+                state: State = {}
+                newest: dict[tuple[int, int], int] = {}
+                apply(state, reader.refresh(), newest)
+                head = md.rings[0].head  # what a cell held back is not newer than this
+                while reader.cursors[0] <= head:
+                    apply(state, reader.poll(64), newest)
+                assert reader.lost == 0
+                joins.append((start, state, reader.cursors[0]))
+        assert feed.returncode == 0
+        log = everything.poll(rounds * per_round + 1)
+        assert len(log) == rounds * per_round
+        assert log["seq"].tolist() == list(range(1, len(log) + 1))
+        state, at = {}, 1
+        for start, found, end in sorted(joins, key=lambda join: join[2]):
+            apply(state, log[at - 1 : end - 1], {})
+            at = end
+            assert found == state, f"joined at {start}"
+        assert len(joins) > 10
+
+
+def test_last_values_of_a_running_feed_are_whole_even_on_one_core() -> None:
+    # Sharing a core, the feed is interrupted inside a cell sooner or later. Readers wait then.
+    program = compile_program(PROGRAMS / "crash_writer.c", flags=("-D_GNU_SOURCE",))
+    affinity = os.sched_getaffinity(0)
+    core = {min(affinity)}
+    with running(symbols=2) as instance, attach(instance.name) as md:
+        os.sched_setaffinity(0, core)
+        try:
+            command = [str(program), instance.name, "publish", "0", "0", "400000"]
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as feed:
+                newest = 0
+                while feed.poll() is None:
+                    for _ in range(2000):
+                        quote = md.last_quote("BINANCE:S1")
+                        if quote is not None:
+                            body = int(quote["ts_event"]) + 2
+                            assert int(quote["bid_price"]) == body, "torn record delivered"
+                            assert int(quote["ask_size"]) == body + 3, "torn record delivered"
+                            assert int(quote["seq"]) >= newest
+                            newest = int(quote["seq"])
+        finally:
+            os.sched_setaffinity(0, affinity)
+        assert newest > 0
+
+
+def test_a_dead_feeds_half_written_cell_is_an_error_of_the_host(
+    instance: Instance, md: MarketData
+) -> None:
+    feed = Feed(instance)
+    feed.publish(tick_of(1, 1, Kind.TRADE))
+    version = feed.cells[1].view("<u8")
+    version[0] += 1
+    with pytest.raises(HostError, match="half-written"):
+        md.last_trade("BINANCE:S1")
+    with pytest.raises(HostError, match="half-written"):
+        md.reader().refresh()
+    assert md.last_trade("BINANCE:S2") is None, "the others are as they were"
+
+
+def test_bare_names_are_there() -> None:
+    assert {"attach", "TICK", "KIND_DTYPE", "ABSENT", "to_columns", "WriterGone"} <= set(dir(mdsys))
