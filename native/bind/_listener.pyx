@@ -1,0 +1,549 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""The feed process's native side: what it writes, and the picows listener.
+
+A frame goes from picows through FrameListener.on_ws_frame to the venue's decoder and into the ring
+without a Python object being made. What picows 2.3.1 leaves to its user is done here:
+
+- Fragments arrive one by one: `fragment` joins them, up to MD_FRAME_SIZE_MAX.
+- RSV bits are not looked at: `unusual` closes with 1002.
+- Frames behind a CLOSE arrive like any other: `closing` drops them.
+- Its auto-pong swallows the PING, and with it the mark that ends a read buffer: it is off, and
+  `end_of_buffer` answers the buffer's last PING (RFC 6455 5.5.3 allows the last only), and none
+  while the peer takes nothing. A storm of PINGs costs neither memory nor the message limit.
+- CLOSE may bear no code, or one that must not be sent: the answer is always 1000.
+- Its parser closes by itself when a frame is over the size bound, or broken, and then goes on: for
+  10 ms it still delivers, even the refused frame. It parses one frame ahead, so the good one before
+  comes behind that CLOSE too. `picows_closed` tells them apart; `on_ws_disconnected` counts.
+"""
+
+import asyncio
+import logging
+import socket
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcpy
+
+from picows.picows cimport WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+
+from mdsys.feed.pins import check_pins
+
+check_pins()
+
+cdef extern from *:
+    bint likely(bint) nogil
+    bint unlikely(bint) nogil
+
+
+cdef extern from "time.h" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *out)
+    int CLOCK_REALTIME
+    int CLOCK_MONOTONIC
+
+
+cdef extern from "feed.h" nogil:
+    ctypedef int md_frame_result "enum md_frame_result"
+    const int MD_FRAME_OK
+    const int MD_FRAME_CONTROL
+    const int MD_FRAME_UNKNOWN_EVENT
+    const int MD_FRAME_UNKNOWN_SYMBOL
+    const int MD_FRAME_VALUE
+    const int MD_FRAME_TOO_LONG
+    const uint32_t MD_FRAME_SIZE_MAX
+    ctypedef int md_status "enum md_status"
+    const int MD_STATUS_CONNECTION_UP
+    const int MD_STATUS_CONNECTION_DOWN
+    const int MD_STATUS_FRAME_REFUSED
+    const int MD_STATUS_SYMBOL_REFUSED
+    const int64_t MD_ABSENT
+    struct md_segment_header:
+        int64_t heartbeat_ns
+    struct md_ring_header:
+        md_segment_header segment
+    struct md_ring_writer:
+        md_ring_header *header
+    struct md_cache_header:
+        pass
+    struct md_cell:
+        pass
+    struct md_histogram:
+        pass
+    struct md_counter_block:
+        uint64_t bytes, frames, frames_control, frames_malformed, frames_unknown_event
+        uint64_t frames_unknown_symbol, frames_value_refused, frames_too_long, frames_binary
+        uint64_t frames_protocol, records, pings, connects, connect_failures, disconnects
+        uint64_t connections, subscriptions_confirmed, subscriptions_refused, log_suppressed
+        md_histogram recv_to_ring
+    struct md_feed_symbol:
+        pass
+    struct md_feed:
+        md_counter_block *counters
+    ctypedef md_frame_result (*md_decode_fn)(
+        md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection) nogil
+    const md_cell *md_cache_cell(const md_cache_header *cache, uint32_t symbol_id)
+    void md_store_relaxed_i64(int64_t *to, int64_t value)
+    void md_store_relaxed_u64(uint64_t *to, uint64_t value)
+    void md_count(uint64_t *counter, uint64_t by)
+    void md_histogram_record(md_histogram *histogram, int64_t ns, uint64_t count)
+    int md_feed_init(md_feed *feed, md_ring_writer *rings, uint32_t ring_count,
+                     md_counter_block *counters, uint32_t symbol_count)
+    void md_feed_free(md_feed *feed)
+    int md_feed_add_symbol(md_feed *feed, const char *name, size_t size, uint32_t symbol_id,
+                           uint32_t ring, unsigned price_scale, unsigned size_scale, md_cell *cell)
+    md_feed_symbol *md_feed_find_symbol(md_feed *feed, const char *name, size_t size)
+    void md_feed_publish_status(md_feed *feed, const md_feed_symbol *symbol, md_status what,
+                                int64_t first_lost, int64_t last_lost, int64_t connection,
+                                int64_t ts_recv)
+    void md_feed_flush(md_feed *feed, int64_t now_ns)
+    void md_ring_flush(md_ring_writer *writer, int64_t now_ns)
+
+
+cdef extern from "decode_binance.h" nogil:
+    md_frame_result md_decode_binance_spot(
+        md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection)
+    md_frame_result md_decode_binance_usdm(
+        md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection)
+
+
+log = logging.getLogger("mdsys.feed")
+
+cdef double HANG_UP_S = 0.2  # how long our CLOSE may wait for the peer's
+cdef int TCP_USER_TIMEOUT_MS = 10_000  # tcp(7)
+cdef Py_ssize_t READ_SIZE_MAX = int(__import__("os").environ.get("RSM", "262144"))
+cdef int64_t LOG_INTERVAL_NS = 1_000_000_000
+cdef Py_ssize_t EXCERPT_SIZE = 120
+
+
+cdef md_decode_fn decoder_named(str name) except NULL:
+    if name == "binance_spot":
+        return md_decode_binance_spot
+    if name == "binance_usdm":
+        return md_decode_binance_usdm
+    raise ValueError(f"no decoder is named {name}")
+
+
+cdef int64_t clock_ns(int clock) noexcept nogil:
+    cdef timespec now
+    clock_gettime(clock, &now)
+    return <int64_t>now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+cdef class Feed:
+    """What one feed process writes: its rings and its counter block.
+
+    Args:
+        rings: Writers that have taken their rings over, by ring number. They are this object's
+            from now on: nothing else may publish through them.
+        counters: The counters segment.
+        feed: Index of this process's block in it.
+    """
+
+    cdef object writers
+    cdef object segment  # of the counters
+    cdef dict places     # ring number -> index in rings
+    cdef md_ring_writer *rings
+    cdef md_counter_block *counters
+
+    def __cinit__(self, dict rings not None, counters, uint32_t feed):
+        self.writers = list(rings.values())
+        self.segment = counters
+        self.places = {number: place for place, number in enumerate(rings)}
+        self.counters = <md_counter_block *><size_t>counters.block_address(feed)
+        self.rings = <md_ring_writer *>calloc(max(len(rings), 1), sizeof(md_ring_writer))
+        if self.rings == NULL:
+            raise MemoryError
+        for place, writer in enumerate(self.writers):
+            self.rings[<size_t>place] = (<md_ring_writer *><size_t>writer.address)[0]
+        # What is up now is ours to say; the process before us may have been killed.
+        md_store_relaxed_u64(&self.counters.connections, 0)
+        md_store_relaxed_u64(&self.counters.subscriptions_confirmed, 0)
+
+    def __dealloc__(self):
+        free(self.rings)
+
+    def heartbeat(self):
+        """Say that this process lives, and that what it has received is published."""
+        cdef int64_t now = clock_ns(CLOCK_REALTIME)
+        for place in range(len(self.writers)):
+            md_ring_flush(&self.rings[<size_t>place], now)
+            md_store_relaxed_i64(&self.rings[<size_t>place].header.segment.heartbeat_ns, now)
+
+    def count_log_suppressed(self, uint64_t count):
+        """Count log lines that nobody will read."""
+        md_count(&self.counters.log_suppressed, count)
+
+
+cdef class VenueFeed:
+    """One venue's symbols and decoder in a feed process.
+
+    Args:
+        feed: Whose rings and counters they use.
+        decoder: Name of the C decoder.
+        venue: In front of the names in the directory, and without a colon: ``BINANCE``.
+        names: The venue's own names of the symbols.
+        symbols: The symbol directory.
+        cache: The last-value cache, writable.
+
+    Raises:
+        ValueError: A symbol is not in the directory, is named twice, or is another feed's.
+    """
+
+    cdef Feed owner
+    cdef object cache
+    cdef md_feed feed
+    cdef md_decode_fn decode
+    cdef int64_t log_next_ns
+
+    def __cinit__(self, Feed feed not None, str decoder, str venue, names, symbols, cache):
+        cdef md_cell *cell
+        self.owner = feed
+        self.cache = cache
+        self.decode = decoder_named(decoder)
+        if md_feed_init(&self.feed, feed.rings, <uint32_t>len(feed.places), feed.counters,
+                        <uint32_t>len(names)) != 0:
+            raise MemoryError
+        for name in names:
+            native = name.encode()
+            symbol_id = symbols.find(venue.encode() + b":" + native)
+            if symbol_id == 0 or symbol_id > cache.capacity:
+                raise ValueError(f"{venue}:{name} is not in the symbol directory")
+            _, _, ring, price_scale, size_scale = symbols.entry(symbol_id)
+            if ring not in feed.places:
+                raise ValueError(f"{venue}:{name} is in ring {ring}, which another feed writes")
+            cell = <md_cell *>md_cache_cell(
+                <md_cache_header *><size_t>cache.address, <uint32_t>symbol_id)
+            if md_feed_add_symbol(&self.feed, native, len(native), symbol_id, feed.places[ring],
+                                  price_scale, size_scale, cell) != 0:
+                raise ValueError(f"{venue}:{name} is named twice")
+
+    def __dealloc__(self):
+        md_feed_free(&self.feed)
+
+    def symbol_refused(self, str name not None, uint32_t connection):
+        """Tell the readers of a symbol's ring that the venue will not send it."""
+        cdef bytes native = name.encode()
+        cdef int64_t now = clock_ns(CLOCK_REALTIME)
+        cdef md_feed_symbol *symbol = md_feed_find_symbol(
+            &self.feed, native, <size_t>len(native))
+        if symbol != NULL:
+            md_feed_publish_status(&self.feed, symbol, MD_STATUS_SYMBOL_REFUSED, MD_ABSENT,
+                                   MD_ABSENT, connection, now)
+            md_feed_flush(&self.feed, now)
+
+    def count_connect_failure(self):
+        """Count an attempt to connect that failed."""
+        md_count(&self.feed.counters.connect_failures, 1)
+
+    def count_subscriptions(self, int64_t confirmed, uint64_t refused):
+        """Count symbols; ``confirmed`` is negative when the connection that had them is gone."""
+        md_count(&self.feed.counters.subscriptions_confirmed, <uint64_t>confirmed)
+        md_count(&self.feed.counters.subscriptions_refused, refused)
+
+    cdef log_refused(self, uint32_t connection, str why, const char *frame, Py_ssize_t size):
+        """Log a refused frame with an excerpt, at most one a second; the counters have them all."""
+        cdef int64_t now = clock_ns(CLOCK_MONOTONIC)
+        if now < self.log_next_ns:
+            md_count(&self.feed.counters.log_suppressed, 1)
+            return
+        self.log_next_ns = now + LOG_INTERVAL_NS
+        log.warning("connection %d: frame refused: %s, %d bytes: %r%s", connection, why, size,
+                    PyBytes_FromStringAndSize(frame, min(size, EXCERPT_SIZE)),
+                    "..." if size > EXCERPT_SIZE else "")
+
+
+cdef class BoundedReads:
+    """Stands between the transport and picows' protocol, and hands out its buffer in parts.
+
+    The protocol doubles its buffer whenever a read fills it. Behind a firehose it ends as large as
+    the kernel's (32 MB), and the last frame of a read waits for all of the others.
+    """
+
+    cdef object protocol
+    cdef object inner_get_buffer
+    cdef readonly object buffer_updated
+    cdef readonly object connection_lost
+    cdef readonly object eof_received
+    cdef readonly object pause_writing
+    cdef readonly object resume_writing
+
+    def __cinit__(self, protocol):
+        self.protocol = protocol
+        self.inner_get_buffer = protocol.get_buffer
+        self.buffer_updated = protocol.buffer_updated
+        self.connection_lost = protocol.connection_lost
+        self.eof_received = protocol.eof_received
+        self.pause_writing = protocol.pause_writing
+        self.resume_writing = protocol.resume_writing
+
+    def is_buffered_protocol(self):
+        return True
+
+    def get_buffer(self, Py_ssize_t size_hint):
+        return self.inner_get_buffer(size_hint)[:READ_SIZE_MAX]
+
+
+cdef class FrameListener(WSListener):
+    """Receives one socket's frames; a reconnect makes another.
+
+    Args:
+        venue: Whose decoder and rings the frames go to.
+        connection: Its number, for status records and the log.
+        on_control: Called with the bytes of each frame that is no market data.
+    """
+
+    cdef VenueFeed venue
+    cdef md_feed *feed
+    cdef md_counter_block *counters
+    cdef md_decode_fn decode
+    cdef uint32_t connection
+    cdef object on_control
+    cdef WSTransport transport
+    cdef bint closing, connected, writing_paused
+    # The read buffer in hand.
+    cdef int64_t ts_recv  # 0: none in hand
+    cdef uint64_t records_before
+    cdef bint ping_due
+    cdef char[125] ping  # the most that a control frame may bear
+    cdef Py_ssize_t ping_size
+    # The fragmented message in hand.
+    cdef int fragment_type  # -1: none in hand
+    cdef char *message
+    cdef Py_ssize_t message_size
+    cdef Py_ssize_t message_capacity
+    # This socket's frames.
+    cdef readonly uint64_t frames
+    cdef readonly uint64_t refused
+    cdef uint64_t refused_told
+
+    def __cinit__(self, VenueFeed venue not None, uint32_t connection, on_control):
+        self.venue = venue
+        self.feed = &venue.feed
+        self.counters = venue.feed.counters
+        self.decode = venue.decode
+        self.connection = connection
+        self.on_control = on_control
+        self.fragment_type = -1
+
+    def __dealloc__(self):
+        free(self.message)
+
+    # ---- the life of the socket ----
+
+    cpdef on_ws_connected(self, WSTransport transport):
+        cdef int64_t now = clock_ns(CLOCK_REALTIME)
+        self.transport = transport
+        if self.closing:  # abandoned while the handshake was under way
+            transport.disconnect(False)
+            return
+        # All we ever send is subscriptions and pongs: a venue that leaves them unread is gone.
+        transport.underlying_transport.get_extra_info("socket").setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
+        below = transport.underlying_transport
+        below.set_protocol(BoundedReads(below.get_protocol()))
+        self.connected = True
+        md_count(&self.counters.connects, 1)
+        md_count(&self.counters.connections, 1)
+        self.tell(MD_STATUS_CONNECTION_UP, MD_ABSENT, MD_ABSENT, now)
+        md_feed_flush(self.feed, now)
+
+    cpdef on_ws_disconnected(self, WSTransport transport):
+        cdef int64_t now = clock_ns(CLOCK_REALTIME)
+        self.closing = True
+        self.transport = None
+        self.on_control = None
+        if not self.connected:
+            return
+        handshake = transport.close_handshake
+        if handshake is not None and handshake.sent is not None:
+            if handshake.sent.code == WSCloseCode.MESSAGE_TOO_BIG:
+                md_count(&self.counters.frames_too_long, 1)
+                self.refused += 1
+            elif handshake.sent.code == WSCloseCode.PROTOCOL_ERROR:
+                md_count(&self.counters.frames_protocol, 1)
+        self.tell_refused(now)
+        md_count(&self.counters.disconnects, 1)
+        md_count(&self.counters.connections, <uint64_t>-1)
+        self.tell(MD_STATUS_CONNECTION_DOWN, MD_ABSENT, MD_ABSENT, now)
+        md_feed_flush(self.feed, now)
+
+    cpdef pause_writing(self):
+        self.writing_paused = True
+
+    cpdef resume_writing(self):
+        self.writing_paused = False
+
+    def abandon(self):
+        """Hang up as soon as there is a socket: nobody waits for it any more."""
+        self.closing = True
+        if self.transport is not None:
+            self.transport.disconnect(False)
+
+    def close(self, int code, str reason):
+        """Send CLOSE, ignore what still comes, and hang up soon."""
+        if self.transport is not None and not self.closing:
+            self.send_close(self.transport, code, reason)
+
+    cdef send_close(self, WSTransport transport, int code, str reason):
+        self.closing = True
+        transport.send_close(<WSCloseCode>code, reason)
+        asyncio.get_running_loop().call_later(HANG_UP_S, (<object>transport).disconnect, False)
+
+    cdef void tell(self, md_status what, int64_t first, int64_t last, int64_t now) noexcept:
+        md_feed_publish_status(self.feed, NULL, what, first, last, self.connection, now)
+
+    cdef void tell_refused(self, int64_t now) noexcept:
+        """Say in the rings which of this socket's refused frames (1, 2, ...) are new."""
+        if unlikely(self.refused != self.refused_told):
+            self.tell(MD_STATUS_FRAME_REFUSED, <int64_t>self.refused_told + 1,
+                      <int64_t>self.refused, now)
+            self.refused_told = self.refused
+
+    # ---- frames ----
+
+    cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
+        if self.ts_recv == 0:
+            self.ts_recv = clock_ns(CLOCK_REALTIME)
+            self.records_before = self.counters.records
+        if unlikely(transport.is_close_frame_sent and not self.closing):
+            self.picows_closed(frame)
+        if likely(frame.msg_type == WSMsgType.TEXT and frame.fin and self.fragment_type < 0
+                  and not (frame.rsv1 | frame.rsv2 | frame.rsv3) and not self.closing):
+            self.take(frame.payload_ptr, frame.payload_size)
+        else:
+            self.unusual(transport, frame)
+        if frame.last_in_buffer:
+            self.end_of_buffer(transport)
+
+    cdef take(self, const char *frame, Py_ssize_t size):
+        """Decode one whole message."""
+        cdef md_frame_result result = self.decode(
+            self.feed, frame, <size_t>size, self.ts_recv, self.connection)
+        md_count(&self.counters.frames, 1)
+        md_count(&self.counters.bytes, <uint64_t>size)
+        if likely(result == MD_FRAME_OK):
+            self.frames += 1
+        elif result == MD_FRAME_CONTROL:
+            self.control(frame, size)
+        else:
+            self.refuse(result, frame, size)
+
+    cdef control(self, const char *frame, Py_ssize_t size):
+        md_count(&self.counters.frames_control, 1)
+        if self.on_control is None:
+            return
+        try:
+            self.on_control(PyBytes_FromStringAndSize(frame, size))
+        except Exception:  # its failure must not cost us the buffer in hand, nor the connection
+            log.exception("connection %d: cannot handle a control frame", self.connection)
+
+    cdef refuse(self, md_frame_result result, const char *frame, Py_ssize_t size):
+        """Count and log. An unknown symbol is nobody's loss, and of a value that does not fit the
+        decoder has told in that symbol's ring; any other refused frame may have been anybody's."""
+        if result == MD_FRAME_UNKNOWN_SYMBOL:
+            md_count(&self.counters.frames_unknown_symbol, 1)
+            self.venue.log_refused(self.connection, "a symbol nobody subscribed", frame, size)
+        elif result == MD_FRAME_VALUE:
+            md_count(&self.counters.frames_value_refused, 1)
+            self.venue.log_refused(self.connection, "a value does not fit", frame, size)
+        elif result == MD_FRAME_UNKNOWN_EVENT:
+            self.refused += 1
+            md_count(&self.counters.frames_unknown_event, 1)
+            self.venue.log_refused(self.connection, "an event we do not know", frame, size)
+        elif result == MD_FRAME_TOO_LONG:
+            self.refused += 1
+            md_count(&self.counters.frames_too_long, 1)
+            self.venue.log_refused(self.connection, "too long", frame, size)
+        else:
+            self.refused += 1
+            md_count(&self.counters.frames_malformed, 1)
+            self.venue.log_refused(self.connection, "malformed", frame, size)
+
+    cdef void picows_closed(self, WSFrame frame) noexcept:
+        """picows has refused a frame: is this the good one before, or does it come after?
+
+        The good one is the last that is delivered of its buffer, though bytes stand behind it.
+        """
+        self.closing = not (frame.last_in_buffer and frame.tail_size > 0
+                            and frame.payload_size <= <Py_ssize_t>MD_FRAME_SIZE_MAX)
+
+    cdef unusual(self, WSTransport transport, WSFrame frame):
+        """Anything but a whole text message."""
+        if frame.msg_type == WSMsgType.CLOSE:
+            if not self.closing:
+                self.send_close(transport, WSCloseCode.OK, "")
+            transport.disconnect(True)
+        elif self.closing:
+            pass
+        elif frame.rsv1 | frame.rsv2 | frame.rsv3:
+            self.send_close(transport, WSCloseCode.PROTOCOL_ERROR, "RSV bit without an extension")
+        elif frame.msg_type == WSMsgType.PING:
+            memcpy(self.ping, frame.payload_ptr, <size_t>frame.payload_size)
+            self.ping_size = frame.payload_size
+            self.ping_due = True
+        elif frame.msg_type != WSMsgType.PONG:
+            self.fragment(transport, frame)
+
+    cdef fragment(self, WSTransport transport, WSFrame frame):
+        """A part of a message, or a whole one that is binary or out of place."""
+        if (frame.msg_type == WSMsgType.CONTINUATION) != (self.fragment_type >= 0):
+            self.send_close(transport, WSCloseCode.PROTOCOL_ERROR, "fragments out of order")
+            return
+        if self.fragment_type < 0:
+            self.fragment_type = frame.msg_type
+            self.message_size = 0
+        if self.message_size + frame.payload_size > <Py_ssize_t>MD_FRAME_SIZE_MAX:
+            self.fragment_type = -1
+            self.send_close(transport, WSCloseCode.MESSAGE_TOO_BIG, "message too long")
+            return
+        if not self.append(frame.payload_ptr, frame.payload_size):
+            self.fragment_type = -1
+            self.send_close(transport, WSCloseCode.INTERNAL_ERROR, "out of memory")
+            return
+        if not frame.fin:
+            return
+        if self.fragment_type == WSMsgType.TEXT:
+            self.fragment_type = -1
+            self.take(self.message, self.message_size)
+            return
+        self.fragment_type = -1
+        self.refused += 1
+        md_count(&self.counters.frames_binary, 1)
+        self.venue.log_refused(
+            self.connection, "binary where text is due", self.message, self.message_size)
+
+    cdef bint append(self, const char *data, Py_ssize_t size) noexcept:
+        """Put a fragment behind the ones before. False: there is no memory."""
+        cdef Py_ssize_t capacity = max(self.message_capacity, 4096)
+        cdef char *grown
+        while capacity < self.message_size + size:
+            capacity *= 2
+        if capacity != self.message_capacity:
+            grown = <char *>realloc(self.message, <size_t>capacity)
+            if grown == NULL:
+                return False
+            self.message = grown
+            self.message_capacity = capacity
+        memcpy(self.message + self.message_size, data, <size_t>size)
+        self.message_size += size
+        return True
+
+    cdef end_of_buffer(self, WSTransport transport):
+        """All that one socket read brought is in the rings: say so."""
+        cdef uint64_t records
+        self.tell_refused(self.ts_recv)
+        records = self.counters.records - self.records_before
+        if likely(records != 0):
+            md_histogram_record(&self.counters.recv_to_ring,
+                                clock_ns(CLOCK_REALTIME) - self.ts_recv, records)
+        md_feed_flush(self.feed, self.ts_recv)
+        self.ts_recv = 0
+        self.closing |= transport.is_close_frame_sent
+        if unlikely(self.ping_due):
+            self.ping_due = False
+            if not self.closing and not self.writing_paused:
+                transport.send_pong(PyBytes_FromStringAndSize(self.ping, self.ping_size))
+                md_count(&self.counters.pings, 1)

@@ -1,0 +1,103 @@
+/* libFuzzer harness of the Binance decoders.
+ *
+ * Input: one byte for the market (bit 0: futures), then the frame. The frame lies in memory of its
+ * very size, so AddressSanitizer sees any byte read beside it. Asserted besides: a refused frame
+ * publishes nothing but the status that says so, and what the positional scanner takes the flat
+ * one takes alike, record for record.
+ *
+ *   clang -g -O1 -fsanitize=fuzzer,address,undefined -Inative/include -Inative/src \
+ *       native/fuzz/fuzz_binance.c native/src/feed.c -o fuzz && ./fuzz corpus native/fuzz/cases
+ *
+ * A find goes into native/fuzz/cases under a name that tells what it was;
+ * tests/unit/feed/binance/test_fuzz_cases.py replays them. */
+#include "../src/decode_binance.c" /* both scanners by themselves */
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define DEPTH 64
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "violated: %s\n", #condition);                                         \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+/* A feed on private memory. */
+struct rig {
+    struct md_slot slots[DEPTH];
+    struct md_ring_header header;
+    struct md_ring_writer ring;
+    struct md_counter_block counters;
+    struct md_cell cells[2];
+    struct md_feed feed;
+};
+
+static void rig_init(struct rig *rig) {
+    memset(rig, 0, sizeof *rig);
+    rig->ring.slots = rig->slots;
+    rig->ring.mask = DEPTH - 1;
+    rig->ring.next = 1;
+    rig->ring.header = &rig->header;
+    CHECK(md_feed_init(&rig->feed, &rig->ring, 1, &rig->counters, 2) == 0);
+    CHECK(md_feed_add_symbol(&rig->feed, "BTCUSDT", 7, 1, 0, 8, 8, &rig->cells[0]) == 0);
+    CHECK(md_feed_add_symbol(&rig->feed, "A", 1, 2, 0, 0, 18, &rig->cells[1]) == 0);
+    /* Ids seen before: some frames continue, most do not. */
+    rig->cells[0].venue_trade_id = 3735683258;
+    rig->cells[0].venue_book_id = 50093239202;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static struct rig both, flat;
+    if (size == 0) {
+        return 0;
+    }
+    bool futures = data[0] & 1;
+    size--;
+    char *frame = malloc(size);
+    if (frame == NULL) {
+        return 0;
+    }
+    memcpy(frame, data + 1, size);
+    rig_init(&both);
+    rig_init(&flat);
+
+    enum md_frame_result result = futures ? md_decode_binance_usdm(&both.feed, frame, size, 7, 3)
+                                          : md_decode_binance_spot(&both.feed, frame, size, 7, 3);
+    const struct binance_context context = {&flat.feed, 7, 3, futures};
+    enum md_frame_result flat_result =
+        size > MD_FRAME_SIZE_MAX ? MD_FRAME_TOO_LONG : flat_decode(&context, frame, size);
+    CHECK(result == flat_result);
+
+    uint64_t count = both.ring.next - 1;
+    CHECK(count == both.counters.records);
+    if (result != MD_FRAME_OK && result != MD_FRAME_VALUE) {
+        CHECK(count == 0);
+    }
+    if (result == MD_FRAME_VALUE) { /* told, after the gap if there was one */
+        CHECK(count == both.counters.statuses && count == 1 + both.counters.gaps);
+    }
+    if (count > 0) {
+        const struct md_slot *last = &both.slots[count & (DEPTH - 1)];
+        CHECK(last->seq == count && (last->word[2] >> 40 & MD_FLAG_LAST) != 0);
+    }
+    /* A frame that the positional scanner gave up on may have left claimed slots behind. */
+    for (uint64_t seq = 1; seq < both.ring.next; seq++) {
+        uint64_t slot = seq & (DEPTH - 1);
+        CHECK(memcmp(&both.slots[slot], &flat.slots[slot], sizeof both.slots[slot]) == 0);
+    }
+    for (size_t i = 0; i < DEPTH; i++) { /* and nothing else: those are not released */
+        CHECK(both.slots[i].seq < both.ring.next || both.slots[i].seq % DEPTH != i);
+    }
+    CHECK(both.ring.next == flat.ring.next);
+    CHECK(memcmp(both.cells, flat.cells, sizeof both.cells) == 0);
+
+    md_feed_free(&both.feed);
+    md_feed_free(&flat.feed);
+    free(frame);
+    return 0;
+}

@@ -1,0 +1,351 @@
+"""The listener against servers that send what a venue should not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from picows import WSProtocolError
+
+from mdsys._listener import FrameListener
+from mdsys.feed.transport import FRAME_SIZE_MAX, open_socket
+from mdsys.record.record import Status
+from tests.feeds import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    FeedMemory,
+    Peer,
+    frame,
+    run,
+    serving,
+    trade,
+)
+
+TLS = ssl.create_default_context()
+
+
+class Client:
+    """One socket with a listener into a fresh feed."""
+
+    def __init__(self, symbols: list[str] | None = None) -> None:
+        self.memory = FeedMemory(symbols or ["BTCUSDT"])
+        self.controls: list[bytes] = []
+        self.listener = FrameListener(self.memory.venue, 7, self.controls.append)
+        self.error: WSProtocolError | None = None
+
+    async def talk(self, script: Callable[[Any], Awaitable[None]]) -> None:
+        """Connect to a server that follows ``script``, and stay until the socket is gone."""
+        async with serving(script) as address:
+            transport = await open_socket(f"ws://{address}/ws", self.listener, tls=TLS)
+            try:
+                await transport.wait_disconnected()
+            except WSProtocolError as error:
+                self.error = error
+
+    def trade_ids(self) -> list[int]:
+        """Return the ids of the trades published since the last look."""
+        records = self.memory.records()
+        return [int(each) for each in records[records["kind"] == 1]["trade_id"]]
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+def test_frames_of_one_read_are_published_between_connection_up_and_down(client: Client) -> None:
+    async def script(peer: Any) -> None:
+        await peer.send(*(frame(trade(i)) for i in range(1, 6)))
+
+    run(client.talk(script))
+    records = client.memory.records()
+    assert [int(r["kind"]) for r in records] == [7, 1, 1, 1, 1, 1, 7]
+    assert int(records[0]["what"]) == Status.CONNECTION_UP
+    assert int(records[-1]["what"]) == Status.CONNECTION_DOWN
+    assert int(records[0]["connection"]) == int(records[-1]["connection"]) == 7
+    assert int(records[1]["price"]) == 6154001000000
+    assert client.memory.counter("frames") == 5
+    assert client.memory.counter("connects") == client.memory.counter("disconnects") == 1
+    assert client.memory.counter("connections") == 0
+
+
+def test_cursor_and_watermark_follow_each_read(client: Client) -> None:
+    async def script(peer: Any) -> None:
+        await peer.send(frame(trade(1)), frame(trade(2)))
+        await peer.send(frame(b"", PING))
+        await peer.receive()
+        ring = client.memory.writers[0]
+        assert ring.cursor == 3
+        newest = client.memory.records()[-1]
+        assert ring.watermark_ns >= int(newest["ts_recv"])
+
+    run(client.talk(script))
+
+
+def test_ping_last_in_the_buffer_is_answered_and_the_buffer_still_ends(client: Client) -> None:
+    async def script(peer: Any) -> None:
+        await peer.send(frame(trade(1)), frame(b"are you there", PING))
+        assert await peer.receive() == (PONG, b"are you there")
+        assert client.memory.writers[0].cursor == 2
+
+    run(client.talk(script))
+    assert client.memory.counter("pings") == 1
+
+
+def test_ping_storm_is_answered_once_per_read_with_the_last_payload(client: Client) -> None:
+    async def script(peer: Any) -> None:
+        await peer.send(*(frame(b"%d" % i, PING) for i in range(500)))
+        answers = [await peer.receive()]
+        while answers[-1] != (PONG, b"499"):
+            answers.append(await peer.receive())
+        assert len(answers) < 10
+
+    run(client.talk(script))
+    assert client.memory.counter("pings") < 10
+
+
+def test_fragments_are_joined_around_control_frames(client: Client) -> None:
+    whole = trade(1)
+
+    async def script(peer: Any) -> None:
+        await peer.send(frame(whole[:20], fin=False))
+        await peer.send(frame(b"now", PING))
+        assert await peer.receive() == (PONG, b"now")
+        await peer.send(frame(b"", CONTINUATION, fin=False))
+        await peer.send(frame(whole[20:90], CONTINUATION, fin=False))
+        await peer.send(frame(whole[90:], CONTINUATION), frame(trade(2)))
+
+    run(client.talk(script))
+    assert client.trade_ids() == [1, 2]
+    assert client.memory.counter("frames") == 2
+
+
+def test_fragmented_message_beyond_the_bound_is_refused_with_1009(client: Client) -> None:
+    async def script(peer: Any) -> None:
+        part = b" " * (FRAME_SIZE_MAX // 4)
+        await peer.send(frame(part, fin=False))
+        for _ in range(4):
+            await peer.send(frame(part, CONTINUATION, fin=False))
+        assert await peer.receive_close() == 1009
+
+    run(client.talk(script))
+    assert client.memory.counter("frames_too_long") == 1
+    assert (Status.FRAME_REFUSED, 1, 1) in client.memory.statuses()
+
+
+def test_fragmented_message_up_to_the_bound_is_taken(client: Client) -> None:
+    whole = trade(1).ljust(FRAME_SIZE_MAX)
+
+    async def script(peer: Any) -> None:
+        half = FRAME_SIZE_MAX // 2
+        await peer.send(frame(whole[:half], fin=False))
+        await peer.send(frame(whole[half:], CONTINUATION))
+
+    run(client.talk(script))
+    assert client.trade_ids() == [1]
+
+
+def test_frame_beyond_the_bound_is_counted_and_refused_with_1009(client: Client) -> None:
+    async def script(peer: Any) -> None:
+        await peer.send(frame(trade(1)), frame(b" " * (FRAME_SIZE_MAX + 1)))
+        assert await peer.receive_close() == 1009
+
+    run(client.talk(script))
+    assert client.memory.counter("frames_too_long") == 1
+    assert client.trade_ids() == [1]
+    assert client.error is not None
+    assert client.error.code == 1009
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param(lambda: frame(b"x", CONTINUATION), id="continuation-of-nothing"),
+        pytest.param(
+            lambda: frame(b"{", fin=False) + frame(trade(1)),
+            id="message-inside-a-message",
+        ),
+        pytest.param(lambda: frame(trade(1), rsv=4), id="rsv1"),
+        pytest.param(lambda: frame(trade(1), rsv=2), id="rsv2"),
+        pytest.param(lambda: frame(trade(1), rsv=1), id="rsv3"),
+        pytest.param(lambda: frame(b"x", PING, rsv=4), id="rsv-on-ping"),
+        pytest.param(lambda: frame(b"x", 3), id="reserved-opcode"),
+        pytest.param(lambda: frame(b"x", PING, fin=False), id="fragmented-ping"),
+        pytest.param(lambda: frame(b"x" * 126, PING), id="long-ping"),
+        pytest.param(lambda: b"\x81\x81maskx", id="masked"),
+    ],
+)
+def test_broken_framing_is_closed_with_1002_and_nothing_of_it_published(
+    client: Client, parts: Callable[[], bytes]
+) -> None:
+    async def script(peer: Any) -> None:
+        await peer.send(frame(trade(8)), parts(), frame(trade(9)))
+        assert await peer.receive_close() == 1002
+
+    run(client.talk(script))
+    assert client.trade_ids() == [8]
+    assert client.memory.counter("frames_protocol") == 1
+
+
+def test_nothing_behind_a_close_is_taken(client: Client) -> None:
+    async def script(peer: Any) -> None:
+        await peer.send(
+            frame(trade(1)),
+            frame(b"\x03\xe9going", CLOSE),
+            frame(trade(2)),
+            frame(b"?", PING),
+        )
+        assert await peer.receive() == (CLOSE, b"\x03\xe8")  # and no PONG before it
+
+    run(client.talk(script))
+    assert client.trade_ids() == [1]
+
+
+def test_close_without_a_code_is_answered_with_a_code_that_may_be_sent(client: Client) -> None:
+    async def script(peer: Any) -> None:
+        await peer.send(frame(b"", CLOSE))
+        assert await peer.receive_close() == 1000
+
+    run(client.talk(script))
+
+
+def test_binary_where_text_is_due_is_counted_and_skipped(client: Client) -> None:
+    async def script(peer: Any) -> None:
+        await peer.send(
+            frame(b"\x00\x01", BINARY),
+            frame(b"\x00", BINARY, fin=False),
+            frame(trade(8), CONTINUATION),
+            frame(trade(9)),
+        )
+
+    run(client.talk(script))
+    assert client.memory.counter("frames_binary") == 2
+    records = client.memory.records()
+    assert [int(each) for each in records[records["kind"] == 1]["trade_id"]] == [9]
+    statuses = records[records["kind"] == 7]
+    refused = statuses[statuses["what"] == Status.FRAME_REFUSED]
+    assert [(int(r["first_lost"]), int(r["last_lost"])) for r in refused] == [(1, 2)]
+
+
+def test_refused_frames_are_counted_told_and_the_rest_goes_on(client: Client) -> None:
+    async def script(peer: Any) -> None:
+        await peer.send(
+            frame(b"{nonsense"),
+            frame(b'{"e":"nobodyKnows","s":"BTCUSDT"}'),
+            frame(trade(1, symbol="ETHUSDT")),
+            frame(trade(2, price="99999999999999.1")),
+            frame(trade(3)),
+        )
+
+    run(client.talk(script))
+    counter = client.memory.counter
+    assert counter("frames") == 5
+    assert counter("frames_malformed") == 1
+    assert counter("frames_unknown_event") == 1
+    assert counter("frames_unknown_symbol") == 1
+    assert counter("frames_value_refused") == 1
+    records = client.memory.records()
+    assert [int(r["trade_id"]) for r in records[records["kind"] == 1]] == [3]
+    whats = [int(r["what"]) for r in records[records["kind"] == 7]]
+    assert whats.count(Status.FRAME_REFUSED) == 1  # one for the read, naming both
+    assert whats.count(Status.VALUE_REFUSED) == 1
+
+
+def test_refused_frames_are_logged_once_a_second_with_an_excerpt(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(peer: Any) -> None:
+        await peer.send(frame(b'{"first\n":' + b"x" * 300), *[frame(b"{")] * 50)
+
+    with caplog.at_level(logging.WARNING, "mdsys.feed"):
+        run(client.talk(script))
+    (line,) = [r.getMessage() for r in caplog.records if "refused" in r.getMessage()]
+    assert "connection 7" in line
+    assert '{"first\\n":xxx' in line
+    assert len(line) < 300
+    assert client.memory.counter("log_suppressed") == 50
+
+
+def test_answers_reach_the_handler_and_a_handler_that_fails_costs_nothing() -> None:
+    client = Client()
+
+    def fail(data: bytes) -> None:
+        client.controls.append(data)
+        raise RuntimeError("a bug")
+
+    client.listener = FrameListener(client.memory.venue, 7, fail)
+    answer = b'{"result":null,"id":1}'
+
+    async def script(peer: Any) -> None:
+        await peer.send(frame(answer), frame(trade(1)))
+
+    run(client.talk(script))
+    assert client.controls == [answer]
+    assert client.trade_ids() == [1]
+    assert client.memory.counter("frames_control") == 1
+
+
+def test_server_that_hangs_up_inside_a_frame_costs_only_that_frame(client: Client) -> None:
+    async def script(peer: Any) -> None:
+        await peer.send(frame(trade(1)), frame(trade(2))[:-7])
+
+    run(client.talk(script))
+    assert client.trade_ids() == [1]
+    assert client.memory.counter("disconnects") == 1
+
+
+def test_our_close_is_sent_and_does_not_wait_for_a_server_that_never_answers(
+    client: Client,
+) -> None:
+    async def main() -> None:
+        closed = asyncio.Event()
+
+        async def script(peer: Any) -> None:
+            assert await peer.receive_close() == 1000
+            await peer.send(frame(trade(1)))  # too late: ignored
+            await closed.wait()
+
+        async with serving(script) as address:
+            transport = await open_socket(f"ws://{address}", client.listener, tls=TLS)
+            client.listener.close(1000, "")
+            await transport.wait_disconnected()
+            closed.set()
+
+    run(main())
+    assert client.trade_ids() == []
+
+
+def test_peer_that_takes_nothing_gets_no_pongs_until_it_does(client: Client) -> None:
+    seen = asyncio.Event()
+    client.listener = FrameListener(client.memory.venue, 7, lambda _: seen.set())
+
+    async def script(peer: Peer) -> None:
+        await peer.send(frame(b"a", PING))
+        assert await peer.receive() == (PONG, b"a")
+        client.listener.pause_writing()  # as the transport calls it above its high-water mark
+        await peer.send(frame(b"b", PING))
+        await peer.send(frame(b'{"result":null,"id":1}'))
+        await seen.wait()
+        client.listener.resume_writing()
+        await peer.send(frame(b"c", PING))
+        assert await peer.receive() == (PONG, b"c")
+
+    run(client.talk(script))
+    assert client.memory.counter("pings") == 2
+
+
+def test_nothing_is_taken_after_a_close_that_picows_refuses(client: Client) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.send(frame(trade(8)), frame(b"\x03\xe7", CLOSE))  # 999 is no code
+        assert await peer.receive_close() == 1002
+        await peer.send(frame(trade(9)), frame(trade(10))[:9])
+
+    run(client.talk(script))
+    assert client.trade_ids() == [8]
