@@ -1,0 +1,130 @@
+"""The counters segment as numbers: native/include/mdsys/counters.h is the schema.
+
+Read without a lock while the feeds write: each number is whole, two of them may be of moments a few
+nanoseconds apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from mdsys import _native
+
+LINEAR = 32
+"""Magnitudes below this have a bucket each."""
+STEPS = 16
+"""Buckets of each power of two above."""
+HISTOGRAM_HEAD_WORDS = 4
+"""count, sum, min, max."""
+
+Buckets = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """A distribution of signed nanoseconds; a percentile is within 3.2% of the true one."""
+
+    sum_ns: int
+    min_ns: int
+    max_ns: int
+    positive: Buckets
+    negative: Buckets
+
+    @property
+    def count(self) -> int:
+        """Values recorded."""
+        return int(self.positive.sum() + self.negative.sum())
+
+    def percentile(self, percent: float) -> int | None:
+        """Return the value below or at which ``percent``, in [0, 100], of all values lie.
+
+        None while there are none.
+        """
+        ordered = np.concatenate([self.negative[::-1], self.positive])
+        count = int(ordered.sum())
+        if count == 0:
+            return None
+        rank = max(1, -(-count * percent // 100))
+        place = int(np.searchsorted(np.cumsum(ordered), rank)) - len(self.negative)
+        middle = bucket_middle(place) if place >= 0 else -bucket_middle(-place - 1)
+        return min(max(middle, self.min_ns), self.max_ns)
+
+    def __add__(self, other: Histogram) -> Histogram:
+        """Return the distribution of both."""
+        if not self.count:
+            return other
+        if not other.count:
+            return self
+        return Histogram(
+            self.sum_ns + other.sum_ns,
+            min(self.min_ns, other.min_ns),
+            max(self.max_ns, other.max_ns),
+            self.positive + other.positive,
+            self.negative + other.negative,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FeedCounters:
+    """One feed's block."""
+
+    counters: Mapping[str, int]
+    histograms: Mapping[str, Histogram]
+
+
+@cache
+def schema() -> tuple[Mapping[str, str], Mapping[str, str], int]:
+    """Return the counters and the histograms, name -> help, and the buckets of a sign."""
+    counters, histograms, bucket_count = _native.counter_schema()
+    return dict(counters), dict(histograms), bucket_count
+
+
+def bucket_middle(index: int) -> int:
+    """Return the middle of the magnitudes of one bucket, rounded down."""
+    if index < LINEAR:
+        return index
+    octave, step = divmod(index - LINEAR, STEPS)
+    width = 2 << octave
+    return (STEPS + step) * width + (width - 1) // 2
+
+
+def parse_block(block: bytes) -> FeedCounters:
+    """Read the bytes of one feed's block."""
+    counter_names, histogram_names, bucket_count = schema()
+    words = np.frombuffer(block, "<u8")
+    counters = {name: int(words[place]) for place, name in enumerate(counter_names)}
+    histograms: dict[str, Histogram] = {}
+    start = len(counters)
+    for name in histogram_names:
+        head = words[start : start + HISTOGRAM_HEAD_WORDS].view("<i8")
+        positive = start + HISTOGRAM_HEAD_WORDS
+        negative = positive + bucket_count
+        start = negative + bucket_count
+        sum_ns, min_ns, max_ns = map(int, head[1:])
+        histograms[name] = Histogram(
+            sum_ns, min_ns, max_ns, words[positive:negative], words[negative:start]
+        )
+    return FeedCounters(counters, histograms)
+
+
+def read_counters(segment: _native.Counters) -> Sequence[FeedCounters]:
+    """Return every feed's numbers as they are now."""
+    return [parse_block(segment.block(feed)) for feed in range(len(segment))]
+
+
+def total(feeds: Sequence[FeedCounters]) -> FeedCounters:
+    """Return the sum over feeds, of which there is at least one."""
+    first, *others = feeds
+    counters = dict(first.counters)
+    histograms = dict(first.histograms)
+    for feed in others:
+        for name, value in feed.counters.items():
+            counters[name] += value
+        for name, histogram in feed.histograms.items():
+            histograms[name] = histograms[name] + histogram
+    return FeedCounters(counters, histograms)

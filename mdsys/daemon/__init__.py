@@ -1,0 +1,1 @@
+"""The supervisor: owns the instance, starts and watches the feeds, answers people."""

@@ -1,0 +1,173 @@
+"""``mdsys stat``: an instance's numbers, from its shared memory alone, dead or alive."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from mdsys import _native
+from mdsys.clock import SYSTEM_CLOCK, Clock
+from mdsys.counters.counters import Histogram, read_counters
+from mdsys.errors import NotRunning
+from mdsys.ring.instance_argument import add_instance_argument
+from mdsys.ring.partition import Balance
+from mdsys.ring.segment import ROOT_DIR, instances, map_file, segment_path, start_ticks
+
+STATES = ("new", "running", "stopped", "superseded")
+PERCENTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    add_instance_argument(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print the numbers as they are now.
+
+    Raises:
+        NotRunning: There are no segments of this instance.
+        NoPermission: This user may not read them.
+        LayoutError: Another version of mdsys wrote them.
+    """
+    picture = take_picture(arguments.instance)
+    if arguments.json:
+        print(json.dumps(picture))
+    else:
+        print_picture(picture, sys.stdout)
+    return 0
+
+
+def take_picture(instance: str, clock: Clock = SYSTEM_CLOCK) -> dict[str, Any]:
+    """Return everything ``mdsys stat --json`` prints."""
+    try:
+        symbols = _native.Symbols(map_file(segment_path(ROOT_DIR, instance, "symbols")))
+        directory = Path(symbols.dir)
+        counters = _native.Counters(map_file(segment_path(directory, instance, "counters")))
+        rings = [
+            _native.Ring(map_file(segment_path(directory, instance, f"ring.{index}")))
+            for index in range(symbols.ring_count)
+        ]
+    except FileNotFoundError as error:
+        there = ", ".join(instances()) or "none"
+        raise NotRunning(
+            f"instance {instance!r} is not there (found: {there}); start it with "
+            "mdsys run --config FILE"
+        ) from error
+    placement = Counter(symbols.entry(i)[2] for i in range(1, len(symbols) + 1))
+    shown = [_ring(ring, placement[ring.index], clock) for ring in rings]
+    balance = Balance.of(placement.elements(), {ring["ring"]: ring["head"] for ring in shown})
+    return {
+        "instance": instance,
+        "state": _state(symbols),
+        "supervisor": {"pid": symbols.writer_pid, "alive": _alive(symbols)},
+        "dir": str(directory),
+        "symbols": len(symbols),
+        "rings": shown,
+        "balance": {
+            "symbols_max_to_mean": round(balance.symbols_max_to_mean, 3),
+            "records_max_to_mean": round(balance.records_max_to_mean, 3),
+        },
+        "feeds": [
+            {
+                "feed": index,
+                **_writer_of(index, rings),
+                "counters": dict(feed.counters),
+                "latency_ns": {
+                    name: _percentiles(histogram) for name, histogram in feed.histograms.items()
+                },
+            }
+            for index, feed in enumerate(read_counters(counters))
+        ],
+    }
+
+
+def _ring(ring: _native.Ring, symbol_count: int, clock: Clock) -> dict[str, Any]:
+    watermark_ns = ring.watermark_ns
+    return {
+        "ring": ring.index,
+        "feed": ring.feed,
+        "state": _state(ring),
+        "epoch": ring.epoch,
+        "depth": ring.depth,
+        "head": ring.head,
+        "symbols": symbol_count,
+        "watermark_age_ms": _age_ms(watermark_ns, clock.now_ns()),
+    }
+
+
+def _writer_of(feed: int, rings: Sequence[_native.Ring]) -> dict[str, Any]:
+    own = [ring for ring in rings if ring.feed == feed]
+    return {
+        "pid": own[0].writer_pid if own else None,
+        "alive": bool(own) and _alive(own[0]),
+        "rings": [ring.index for ring in own],
+    }
+
+
+def _alive(segment: _native.Segment) -> bool:
+    """Whether the process that wrote last still lives, and is no other with its number."""
+    ticks = start_ticks(segment.writer_pid)
+    return ticks != 0 and ticks == segment.writer_start_ticks
+
+
+def _state(segment: _native.Segment) -> str:
+    """Return the segment's state; a writer that was killed left it ``running``."""
+    state = STATES[segment.state] if segment.state < len(STATES) else f"unknown {segment.state}"
+    return "dead" if state == "running" and not _alive(segment) else state
+
+
+def _age_ms(time_ns: int, now_ns: int) -> float | None:
+    return round((now_ns - time_ns) / 1e6, 1) if time_ns else None
+
+
+def _percentiles(histogram: Histogram) -> dict[str, int | None]:
+    count = histogram.count
+    return {
+        "count": count,
+        "min": histogram.min_ns if count else None,
+        **{name: histogram.percentile(percent) for name, percent in PERCENTILES.items()},
+        "max": histogram.max_ns if count else None,
+    }
+
+
+def print_picture(picture: dict[str, Any], out: TextIO) -> None:
+    """Print it for people."""
+    supervisor = picture["supervisor"]
+    out.write(
+        f"instance {picture['instance']}: {picture['state']}, supervisor {supervisor['pid']} "
+        f"{'alive' if supervisor['alive'] else 'gone'}, {picture['symbols']} symbols, "
+        f"segments in {picture['dir']}\n\n"
+        f"{'ring':>4} {'feed':>4} {'state':<10} {'epoch':>5} {'head':>15} {'depth':>9} "
+        f"{'symbols':>7} {'watermark':>12}\n"
+    )
+    for ring in picture["rings"]:
+        age = ring["watermark_age_ms"]
+        out.write(
+            f"{ring['ring']:>4} {ring['feed']:>4} {ring['state']:<10} {ring['epoch']:>5} "
+            f"{ring['head']:>15,} {ring['depth']:>9,} {ring['symbols']:>7,} "
+            f"{'never' if age is None else f'{age:,.1f} ms':>12}\n"
+        )
+    balance = picture["balance"]
+    out.write(
+        f"balance, max/mean: symbols {balance['symbols_max_to_mean']:.2f}, "
+        f"records {balance['records_max_to_mean']:.2f}\n"
+    )
+    for feed in picture["feeds"]:
+        out.write(
+            f"\nfeed {feed['feed']}: process {feed['pid']} {'alive' if feed['alive'] else 'gone'}, "
+            f"rings {', '.join(map(str, feed['rings']))}\n"
+        )
+        for name, value in feed["counters"].items():
+            if value:
+                out.write(f"  {name:<26}{value:>18,}\n")
+        for name, latency in feed["latency_ns"].items():
+            if latency["count"]:
+                shown = "  ".join(f"{key} {latency[key]:,}" for key in (*PERCENTILES, "max"))
+                out.write(f"  {name:<26}{shown} ns\n")

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import logging
+import sys
+
+import pytest
+
+from mdsys.daemon.run_command import LineFormatter
+
+
+@pytest.fixture
+def formatter() -> LineFormatter:
+    return LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def record(text: str) -> logging.LogRecord:
+    made = logging.LogRecord("mdsys.feed.0", logging.WARNING, "", 0, "%s", (text,), None)
+    made.created, made.msecs = 1_700_000_000.123, 123
+    return made
+
+
+def test_line_has_utc_time_level_and_name(formatter: LineFormatter) -> None:
+    expected = "2023-11-14T22:13:20.123Z WARNING mdsys.feed.0: up: é"
+    assert formatter.format(record("up: é")) == expected
+
+
+@pytest.mark.parametrize(
+    "hostile", ["\n2023 INFO forged", "\r", "\x1b[31m", "\u2028", "\u202e", "\0"]
+)
+def test_what_a_venue_says_cannot_forge_a_line_or_drive_a_terminal(
+    formatter: LineFormatter, hostile: str
+) -> None:
+    line = formatter.format(record(f"says {hostile}"))
+    assert line.isprintable()
+    assert len(line.splitlines()) == 1
+
+
+def test_traceback_keeps_its_lines(formatter: LineFormatter) -> None:
+    made = record("failed")
+    try:
+        int("a fault")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    lines = formatter.format(made).splitlines()
+    assert lines[-1].startswith("ValueError: ")
+    assert len(lines) > 2
