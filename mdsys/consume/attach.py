@@ -231,7 +231,7 @@ class Reader:
         )
         self._rings = [market_data.rings[i] for i in indices]
         self._positions = {ring: place for place, ring in enumerate(indices)}
-        self._poller = _native.Poller(self._rings, _bitmap(symbols))
+        self._poller = _native.Poller(self._rings, symbol_bitmap(symbols))
         self._scratch = np.empty(POLL_COUNT_DEFAULT, TICK)
         self.poll_into = self._poller.poll_into
 
@@ -332,7 +332,8 @@ class Reader:
             yield from self.poll(timeout=1.0)
 
 
-def _bitmap(symbols: Sequence[SymbolInfo] | None) -> npt.NDArray[np.uint64] | None:
+def symbol_bitmap(symbols: Sequence[SymbolInfo] | None) -> npt.NDArray[np.uint64] | None:
+    """Return the filter of a poller: bit i of little-endian 64-bit words is symbol id i."""
     if symbols is None:
         return None
     ids = np.array([symbol.id for symbol in symbols], dtype=np.uint64)

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from mdsys import _native
-from mdsys.consume.attach import SUPERSEDED, MarketData, _bitmap, attach
+from mdsys.consume.attach import SUPERSEDED, MarketData, symbol_bitmap, attach
 from mdsys.consume.tick_text import LineFormat, Row, json_line, rows
 from mdsys.errors import LayoutError, NotRunning, UsageError
 from mdsys.record.record import TICK, Kind
@@ -119,7 +119,7 @@ class Tap:
         rings: Sequence[int] = range(len(self.market_data.rings))
         if patterns:
             picked = self.market_data.match(patterns)
-            wanted = _bitmap(picked)
+            wanted = symbol_bitmap(picked)
             rings = sorted({symbol.ring for symbol in picked})
         self._pollers = {
             ring: _native.Poller([self.market_data.rings[ring]], wanted) for ring in rings

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 10.0
 GOODBYE_TIMEOUT_S = 1.0
 FRAME_SIZE_MAX = 1 << 20
+READ_BUFFER_SIZE = 512 << 10
+"""Twice what the listener lets be read at a time, so that it need not grow but for a huge frame."""
 
 _SILENT = logging.getLogger("mdsys.picows")
 _SILENT.setLevel(logging.CRITICAL + 1)
@@ -71,7 +73,7 @@ async def open_socket(
                 enable_auto_pong=False,
                 max_frame_size=FRAME_SIZE_MAX,
                 max_redirects=0,
-                read_buffer_init_size=int(__import__("os").environ.get("RBI","16384")),
+                read_buffer_init_size=READ_BUFFER_SIZE,
                 use_aiofastnet=True,
                 **goodbye,
             )

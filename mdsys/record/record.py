@@ -124,7 +124,8 @@ TICK: Final = _dtype(
 )
 """Any record: the header and, overlapping, the body of every kind. Only the fields of a record's
 own ``kind`` mean anything. ``volume`` is in KIND_DTYPE alone, since two kinds hold it in different
-places."""
+places. Join arrays by ``np.concatenate(arrays, dtype=TICK)``: without the dtype NumPy lays the
+overlapping fields side by side."""
 
 Ticks = npt.NDArray[np.void]
 """An array of TICK, shape (n,)."""

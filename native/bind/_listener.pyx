@@ -10,6 +10,7 @@ without a Python object being made. What picows 2.3.1 leaves to its user is done
 - Its auto-pong swallows the PING, and with it the mark that ends a read buffer: it is off, and
   `end_of_buffer` answers the buffer's last PING (RFC 6455 5.5.3 allows the last only), and none
   while the peer takes nothing. A storm of PINGs costs neither memory nor the message limit.
+- Its read buffer grows without bound behind a firehose: `BoundedReads`.
 - CLOSE may bear no code, or one that must not be sent: the answer is always 1000.
 - Its parser closes by itself when a frame is over the size bound, or broken, and then goes on: for
   10 ms it still delivers, even the refused frame. It parses one frame ahead, so the good one before
@@ -113,7 +114,7 @@ log = logging.getLogger("mdsys.feed")
 
 cdef double HANG_UP_S = 0.2  # how long our CLOSE may wait for the peer's
 cdef int TCP_USER_TIMEOUT_MS = 10_000  # tcp(7)
-cdef Py_ssize_t READ_SIZE_MAX = int(__import__("os").environ.get("RSM", "262144"))
+cdef Py_ssize_t READ_SIZE_MAX = 256 << 10  # half of an L2 cache, and of picows' buffer
 cdef int64_t LOG_INTERVAL_NS = 1_000_000_000
 cdef Py_ssize_t EXCERPT_SIZE = 120
 
@@ -259,7 +260,8 @@ cdef class BoundedReads:
     """Stands between the transport and picows' protocol, and hands out its buffer in parts.
 
     The protocol doubles its buffer whenever a read fills it. Behind a firehose it ends as large as
-    the kernel's (32 MB), and the last frame of a read waits for all of the others.
+    the kernel's (tcp_rmem: 6 to 32 MB), and a frame waits for all that was read with it: 2.9 ms in
+    the median, against 0.24 ms.
     """
 
     cdef object protocol

@@ -349,3 +349,23 @@ def test_nothing_is_taken_after_a_close_that_picows_refuses(client: Client) -> N
 
     run(client.talk(script))
     assert client.trade_ids() == [8]
+
+
+def test_firehose_is_read_in_parts_of_a_bounded_size(client: Client) -> None:
+    sizes: list[int] = []
+
+    async def main() -> None:
+        async def script(peer: Peer) -> None:
+            for first in range(1, 100_001, 10_000):  # 13 MB
+                await peer.send(*(frame(trade(i)) for i in range(first, first + 10_000)))
+
+        async with serving(script) as address:
+            transport = await open_socket(f"ws://{address}", client.listener, tls=TLS)
+            protocol = transport.underlying_transport.get_protocol()
+            while not transport.is_disconnected:
+                sizes.append(len(protocol.get_buffer(-1)))
+                await asyncio.sleep(0)
+
+    run(main())
+    assert client.memory.counter("frames") == 100_000
+    assert 1 << 16 <= max(sizes) <= 1 << 18
