@@ -16,6 +16,7 @@ SYMBOLS = {
     "1000SATS": SymbolInfo(3, price_scale=18, size_scale=0),
     "币安人生USDT": SymbolInfo(4),
     'A"B\\C': SymbolInfo(5),
+    "A\\B": SymbolInfo(6),
 }
 DECODER_NAMES = {False: "binance_spot", True: "binance_usdm"}
 

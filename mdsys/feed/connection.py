@@ -200,8 +200,8 @@ class _Session:
                 listener.close(1000, "no answer")
                 return
         confirmed, refused = subscriptions.confirmed_count, len(subscriptions.refused)
-        log.info("%s: %d symbols confirmed, %d refused", self._name, confirmed, refused)
         self._reports.subscribed(confirmed, refused)
+        log.info("%s: %d symbols confirmed, %d refused", self._name, confirmed, refused)
 
     async def _turn_to_send(self) -> None:
         """Wait for our turn: the one place where a limiter over several sockets will go."""

@@ -1,6 +1,6 @@
 /* A feed that dies by SIGKILL after any one of its stores to shared memory.
  *
- *     crash_writer INSTANCE publish|recover K FIRST ROUNDS
+ *     crash_writer INSTANCE publish|recover K FIRST ROUNDS [BURST]
  *
  * Takes ring 0 over as a feed does and publishes ROUNDS rounds, numbered from FIRST, of the symbols
  * 1 and 2. Dies after store K of what it publishes ("publish") or of taking over and repairing
@@ -8,9 +8,11 @@
  *
  *     trade of 1 | quote of 2 | three levels of 1, one frame | trade of 2 | quote of 1
  *
- * Trade ids are consecutive. tests/system/test_crash.py knows the same round.
+ * After each BURST rounds it sleeps a moment. Trade ids are consecutive. tests/system/test_crash.py
+ * knows the same round.
  */
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
 static void after_store(void);
@@ -113,12 +115,13 @@ static void publish_round(struct md_feed *feed,
 }
 
 int main(int argc, char **argv) {
-    if (argc != 6) {
+    if (argc != 6 && argc != 7) {
         return 64;
     }
     int recover = strcmp(argv[2], "recover") == 0;
     int64_t first = atoll(argv[4]);
     int64_t rounds = atoll(argv[5]);
+    int64_t burst = argc == 7 ? atoll(argv[6]) : rounds + 1;
     struct md_symbols_header *symbols =
         (struct md_symbols_header *)map_writable(MD_ROOT_DIR, argv[1], "symbols");
     const char *dir = symbols->dir;
@@ -149,6 +152,9 @@ int main(int argc, char **argv) {
     armed = !recover;
     for (int64_t round = first; round < first + rounds; round++) {
         publish_round(&feed, one, two, round);
+        if ((round - first) % burst == burst - 1) {
+            nanosleep(&(struct timespec){0, 1}, NULL);
+        }
     }
     armed = 0;
     printf("%lu\n", stores);

@@ -361,7 +361,7 @@ def test_firehose_is_read_in_parts_of_a_bounded_size(client: Client) -> None:
 
         async with serving(script) as address:
             transport = await open_socket(f"ws://{address}", client.listener, tls=TLS)
-            protocol = transport.underlying_transport.get_protocol()
+            protocol: Any = transport.underlying_transport.get_protocol()
             while not transport.is_disconnected:
                 sizes.append(len(protocol.get_buffer(-1)))
                 await asyncio.sleep(0)

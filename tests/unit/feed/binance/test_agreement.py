@@ -122,6 +122,23 @@ NO_JSON = [
 ]
 
 
+ODD_NAMES = [
+    *(
+        b"",
+        b"A\\B",
+        b"A\\\\B",
+        b"\\q",
+        b"\\u0041",
+        b"B\\u0054CUSDT",
+        b"\\ud800",
+        b"\\",
+        b'"',
+        b"a\tb",
+    ),
+    *(b"\x7f", b"\x80", b"\xc3\xa9", b"\xff", b" ", b"!", b"#", b"B" * 63, b"B" * 64, b"B" * 300),
+]
+
+
 ODD_NUMBERS = [
     *(b"", b"0", b"00", b"01", b"00000000", b"000000001", b"0000000000000", b"0723161255343"),
     *(
@@ -244,6 +261,15 @@ class TestBothAgree:
         for size in range(len(frame)):
             assert both.decode(frame[:size]) == FrameResult.MALFORMED
         assert both.decode(frame) == FrameResult.OK
+
+    @pytest.mark.parametrize("kind", [TRADE, QUOTE, DEPTH], ids=["trade", "quote", "depth"])
+    def test_on_odd_names_of_stream_and_symbol(
+        self, futures: bool, kind: dict[bool, bytes]
+    ) -> None:
+        for name in ODD_NAMES:
+            both = BothDecoders(futures=futures)
+            both.decode(b'{"stream":"' + name + b'","data":' + kind[futures] + b"}")
+            both.decode(kind[futures].replace(b"BTCUSDT", name))
 
     @pytest.mark.parametrize("kind", [TRADE, QUOTE, DEPTH], ids=["trade", "quote", "depth"])
     def test_on_odd_numbers_in_every_place(self, futures: bool, kind: dict[bool, bytes]) -> None:
