@@ -131,6 +131,9 @@ void md_ring_take_over(struct md_ring_header *header,
     writer->slots = slots;
     writer->mask = header->depth - 1;
     writer->next = md_ring_head(header, slots, writer->mask) + 1;
+    for (unsigned i = 0; i < MD_CLAIM_AHEAD; i++) {
+        md_ring_mark(writer, writer->next + i);
+    }
     md_segment_take_over(&header->segment, pid, start_ticks, now_ns);
     if (header->segment.epoch > 1) {
         struct md_slot *slot = md_ring_claim(writer, writer->next);
