@@ -299,17 +299,16 @@ class Reader:
             )
 
     def refresh(self) -> Ticks:
-        """Return the last trade and the last quote of the reader's symbols, as of its cursors.
+        """Return the last trades and quotes among what this reader has missed.
 
-        For who comes late or was lapped: what is here is older than the next record of its ring
-        that `poll` will return, and what is not here comes by `poll`. So applying this and then
-        each polled record gives the present state, with none missed and none repeated. After a lap
-        (`lost` has grown) it belongs behind the batch that `poll` returned with it, whose newest
-        records it holds once more.
+        For who comes late, and after each lap (`lost` has grown): a new reader has missed all that
+        was before it, a lapped one what was overwritten. What is returned here, `poll` has not
+        returned and never will; what is newer, `poll` has returned or will. So applying both gives
+        the present state, in whichever order they come, with none missed and none repeated.
 
         Returns:
-            Records, dtype TICK, shape (n,), at most two a symbol; those that have had none yet, or
-            whose last one is still to be polled, are left out.
+            Records, dtype TICK, shape (n,), at most two a symbol; those are left out that have had
+            none, or whose last one was not missed. A second call returns only what was missed since.
 
         Raises:
             HostError: A cell is half-written, which only a dead feed leaves behind.
@@ -317,13 +316,16 @@ class Reader:
         market_data = self._market_data
         symbols = market_data.symbols.values() if self._symbols is None else self._symbols
         out = np.empty(2 * len(symbols), TICK)
-        cursors = self._poller.cursors
+        missed = self._poller.take_missed()
         count = 0
         for symbol in symbols:
+            start, end = missed[self._positions[symbol.ring]]
+            if start == end:
+                continue
             for part in (TRADE_PART, QUOTE_PART):
                 cell = out[count : count + 1]
                 if self._cache.load(symbol.id, part, cell):
-                    count += bool(cell["seq"][0] < cursors[self._positions[symbol.ring]])
+                    count += bool(start <= cell["seq"][0] < end)
         return out[:count].copy()
 
     def __iter__(self) -> Iterator[np.void]:

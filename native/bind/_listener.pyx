@@ -78,11 +78,12 @@ cdef extern from "feed.h" nogil:
         uint64_t frames_unknown_symbol, frames_value_refused, frames_too_long, frames_binary
         uint64_t frames_protocol, records, pings, connects, connect_failures, disconnects
         uint64_t connections, subscriptions_confirmed, subscriptions_refused, log_suppressed
-        md_histogram recv_to_ring
+        md_histogram recv_to_ring, event_to_recv
     struct md_feed_symbol:
         pass
     struct md_feed:
         md_counter_block *counters
+        int64_t ts_event
     ctypedef md_frame_result (*md_decode_fn)(
         md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection) nogil
     const md_cell *md_cache_cell(const md_cache_header *cache, uint32_t symbol_id)
@@ -541,6 +542,10 @@ cdef class FrameListener(WSListener):
         if likely(records != 0):
             md_histogram_record(&self.counters.recv_to_ring,
                                 clock_ns(CLOCK_REALTIME) - self.ts_recv, records)
+            if self.feed.ts_event != MD_ABSENT:
+                md_histogram_record(&self.counters.event_to_recv,
+                                    self.ts_recv - self.feed.ts_event, 1)
+                self.feed.ts_event = MD_ABSENT
         md_feed_flush(self.feed, self.ts_recv)
         self.ts_recv = 0
         self.closing |= transport.is_close_frame_sent

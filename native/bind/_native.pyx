@@ -79,6 +79,8 @@ cdef extern from "mdsys/ring.h" nogil:
     struct md_ring_reader:
         uint64_t next
         uint64_t lost
+        uint64_t missed
+        uint64_t resumed
         uint64_t mask
         const md_ring_header *header
     md_segment_result md_ring_verify(const md_ring_header *header, uint64_t mapped_size)
@@ -696,6 +698,14 @@ cdef class Poller:
     def cursors(self) -> list[int]:
         """The next sequence to read, ring by ring."""
         return [self.poller.readers[i].next for i in range(self.poller.reader_count)]
+
+    def take_missed(self) -> list[tuple[int, int]]:
+        """Return, ring by ring, the sequences [from, to) not read since this was last asked."""
+        missed = []
+        for i in range(self.poller.reader_count):
+            missed.append((self.poller.readers[i].missed, self.poller.readers[i].resumed))
+            self.poller.readers[i].missed = self.poller.readers[i].resumed
+        return missed
 
     @property
     def lag(self) -> int:

@@ -137,6 +137,7 @@ binance_levels_put(struct binance_levels *levels, unsigned flags, int64_t price,
 
 BINANCE_INLINE void binance_levels_release(struct binance_levels *levels, struct md_feed *feed) {
     md_ring_release(levels->ring, levels->pending);
+    feed->ts_event = levels->ts_event;
     md_count(&feed->counters->records, levels->pending);
     md_count(&feed->counters->levels, levels->pending);
     levels->pending = 0;

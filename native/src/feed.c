@@ -21,6 +21,7 @@ int md_feed_init(struct md_feed *feed,
         .table_mask = places - 1,
         .table = table,
         .counters = counters,
+        .ts_event = MD_ABSENT,
     };
     return 0;
 }

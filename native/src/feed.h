@@ -49,6 +49,7 @@ struct md_feed {
     uint32_t symbol_count;
     struct md_feed_symbol *table;
     struct md_counter_block *counters;
+    int64_t ts_event; /* the last record's; the transport samples it once per socket read */
 };
 
 /* Decode one frame and publish what it holds. Never reads outside frame[0..size). */
@@ -167,6 +168,7 @@ static inline void md_feed_publish(struct md_feed *feed,
                   body3);
     md_slot_fill(slot, ts_event, ts_recv, tag, body0, body1, body2, body3);
     md_ring_release(ring, 1);
+    feed->ts_event = ts_event;
     md_count(&feed->counters->records, 1);
 }
 

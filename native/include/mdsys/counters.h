@@ -42,7 +42,8 @@
 /* X(name, help), each a signed histogram of ns. */
 #define MD_HISTOGRAMS(X)                                                                           \
     X(recv_to_ring, "socket read to the release of the buffer's last record, once per record")     \
-    X(event_to_recv, "venue's event time to our socket read; negative when its clock is ahead")
+    X(event_to_recv, "venue's event time to our socket read, negative when its clock is ahead; of "    \
+                     "each read's last record")
 
 /* Log-linear: exact below 32, then 16 buckets per power of two up to 2^40 ns (18 minutes), so a
  * bucket's middle is within 3.2% of whatever fell into it. Beyond: the last bucket. */

@@ -208,6 +208,8 @@ struct md_ring_reader {
     uint64_t mask;
     uint64_t next; /* the next sequence to read */
     uint64_t lost; /* records that were overwritten before we read them, exactly */
+    uint64_t missed;  /* [missed, resumed) was not read: at first all before the attach, then what a */
+    uint64_t resumed; /* lap cost; equal once the reader has refreshed itself from the cache */
     const struct md_ring_header *header;
 };
 
@@ -239,6 +241,8 @@ static inline struct md_ring_reader md_reader_init(const struct md_ring_header *
     reader.lost = 0;
     reader.header = header;
     reader.next = md_ring_head(header, reader.slots, reader.mask) + 1;
+    reader.missed = 0;
+    reader.resumed = reader.next;
     return reader;
 }
 
@@ -249,8 +253,12 @@ static inline void md_reader_resync(struct md_ring_reader *reader) {
     uint64_t head = md_ring_head(reader->header, reader->slots, reader->mask);
     uint64_t next = head + 1 > depth / 2 ? head + 1 - depth / 2 : 1;
     if (next > reader->next) {
+        if (reader->missed == reader->resumed) {
+            reader->missed = reader->next;
+        }
         reader->lost += next - reader->next;
         reader->next = next;
+        reader->resumed = next;
     }
 }
 
