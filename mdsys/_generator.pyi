@@ -1,4 +1,4 @@
-"""The simulator's native half: markets as ready WebSocket frames, and a timer finer than the loop's."""
+"""The simulator's native half: markets as WebSocket frames, and a timer finer than the loop's."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -308,7 +308,7 @@ class Reader:
 
         Returns:
             Records, dtype TICK, shape (n,), at most two a symbol; those are left out that have had
-            none, or whose last one was not missed. A second call returns only what was missed since.
+            none, or whose last one was not missed. Another call returns what was missed since.
 
         Raises:
             HostError: A cell is half-written, which only a dead feed leaves behind.

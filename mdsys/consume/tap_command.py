@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from mdsys import _native
-from mdsys.consume.attach import SUPERSEDED, MarketData, symbol_bitmap, attach
+from mdsys.consume.attach import SUPERSEDED, MarketData, attach, symbol_bitmap
 from mdsys.consume.tick_text import LineFormat, Row, json_line, rows
 from mdsys.errors import LayoutError, NotRunning, UsageError
 from mdsys.record.record import TICK, Kind

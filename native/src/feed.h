@@ -53,11 +53,8 @@ struct md_feed {
 };
 
 /* Decode one frame and publish what it holds. Never reads outside frame[0..size). */
-typedef enum md_frame_result (*md_decode_fn)(struct md_feed *feed,
-                                             const char *frame,
-                                             size_t size,
-                                             int64_t ts_recv,
-                                             uint32_t connection);
+typedef enum md_frame_result (*md_decode_fn)(
+    struct md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection);
 
 /* ---- life cycle (feed.c) ------------------------------------------------------------------- */
 
@@ -156,16 +153,8 @@ static inline void md_feed_publish(struct md_feed *feed,
     uint64_t tag = md_record_tag(
         symbol->symbol_id, kind, flags | MD_FLAG_LAST, symbol->price_scale, symbol->size_scale);
     struct md_slot *slot = md_ring_claim(ring, ring->next);
-    md_cell_store(symbol->cell,
-                  part,
-                  ring->next,
-                  ts_event,
-                  ts_recv,
-                  tag,
-                  body0,
-                  body1,
-                  body2,
-                  body3);
+    md_cell_store(
+        symbol->cell, part, ring->next, ts_event, ts_recv, tag, body0, body1, body2, body3);
     md_slot_fill(slot, ts_event, ts_recv, tag, body0, body1, body2, body3);
     md_ring_release(ring, 1);
     feed->ts_event = ts_event;

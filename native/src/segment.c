@@ -49,11 +49,8 @@ static void segment_create(struct md_segment_header *segment,
     segment->index = index;
 }
 
-void md_ring_create(struct md_ring_header *header,
-                    uint64_t size,
-                    uint64_t depth,
-                    uint32_t index,
-                    uint32_t feed) {
+void md_ring_create(
+    struct md_ring_header *header, uint64_t size, uint64_t depth, uint32_t index, uint32_t feed) {
     segment_create(&header->segment, MD_SEGMENT_RING, MD_SCHEMA_RING, size, index);
     header->depth = depth;
     header->slots_offset = MD_PAGE_HEADER_SIZE;
@@ -201,25 +198,23 @@ static void restore(struct md_cell *cell,
     }
 }
 
-/* Publish a record that had reached only its cell, under a sequence of this epoch in both places. */
-static void republish(struct md_cell *cell,
-                      const struct md_record *from,
-                      struct md_ring_writer *writer) {
+/* Publish a record that had reached only its cell, under a sequence of this epoch in both places.
+ */
+static void
+republish(struct md_cell *cell, const struct md_record *from, struct md_ring_writer *writer) {
     struct md_record record = *from;
-    md_cell_store(cell,
-                  part_of(&record),
-                  writer->next,
-                  record.ts_event,
-                  record.ts_recv,
-                  md_record_tag(record.symbol_id,
-                                record.kind,
-                                record.flags,
-                                record.price_scale,
-                                record.size_scale),
-                  record.body.word[0],
-                  record.body.word[1],
-                  record.body.word[2],
-                  record.body.word[3]);
+    md_cell_store(
+        cell,
+        part_of(&record),
+        writer->next,
+        record.ts_event,
+        record.ts_recv,
+        md_record_tag(
+            record.symbol_id, record.kind, record.flags, record.price_scale, record.size_scale),
+        record.body.word[0],
+        record.body.word[1],
+        record.body.word[2],
+        record.body.word[3]);
     md_ring_publish(writer, &record);
 }
 
@@ -258,8 +253,7 @@ struct md_cache_repair md_cache_repair(struct md_cache_header *cache,
         if (cell->trade.seq != 0 && cell->trade.kind == MD_KIND_TRADE &&
             cell->trade.body.trade.trade_id > (int64_t)cell->venue_trade_id &&
             cell->venue_trade_id != 0) { /* it is in the ring: not lost */
-            md_store_relaxed_u64(&cell->venue_trade_id,
-                                 (uint64_t)cell->trade.body.trade.trade_id);
+            md_store_relaxed_u64(&cell->venue_trade_id, (uint64_t)cell->trade.body.trade.trade_id);
         }
     }
     return done;
@@ -275,8 +269,7 @@ uint32_t md_symbols_add(struct md_symbols_header *symbols,
     uint32_t id = symbols->count + 1;
     if (size > MD_NAME_SIZE_MAX || colon == NULL || colon == name || colon + 1 == name + size ||
         ring >= symbols->ring_count || id > symbols->capacity || price_scale > 18 ||
-        size_scale > 18 ||
-        md_symbols_find(symbols, name, size) != NULL) {
+        size_scale > 18 || md_symbols_find(symbols, name, size) != NULL) {
         return 0;
     }
     struct md_symbol *entry = (struct md_symbol *)(void *)md_symbols_entry(symbols, id);

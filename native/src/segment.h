@@ -1,4 +1,5 @@
-/* The writing side's life cycle of segments: lay out, publish, take over, repair. Not for readers. */
+/* The writing side's life cycle of segments: lay out, publish, take over, repair. Not for readers.
+ */
 #ifndef MDSYS_SRC_SEGMENT_H
 #define MDSYS_SRC_SEGMENT_H
 
@@ -14,11 +15,8 @@ uint64_t md_cache_size(uint32_t capacity);
 uint64_t md_counters_size(uint32_t block_count);
 
 /* Lay out a zeroed mapping. The magic stays 0 until md_segment_publish. */
-void md_ring_create(struct md_ring_header *header,
-                    uint64_t size,
-                    uint64_t depth,
-                    uint32_t index,
-                    uint32_t feed);
+void md_ring_create(
+    struct md_ring_header *header, uint64_t size, uint64_t depth, uint32_t index, uint32_t feed);
 void md_symbols_create(struct md_symbols_header *symbols,
                        uint64_t size,
                        uint32_t capacity,

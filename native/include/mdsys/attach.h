@@ -106,8 +106,10 @@ static inline void md_detach(struct md_instance *instance) {
     memset(instance, 0, sizeof *instance);
 }
 
-static inline enum md_segment_result
-md_attach_part(struct md_mapping *mapping, const char *dir, const char *instance, const char *part) {
+static inline enum md_segment_result md_attach_part(struct md_mapping *mapping,
+                                                    const char *dir,
+                                                    const char *instance,
+                                                    const char *part) {
     char path[MD_PATH_SIZE * 2];
     int size = snprintf(path, sizeof path, "%s/mdsys.%s.%s", dir, instance, part);
     if (size < 0 || (size_t)size >= sizeof path) {
@@ -176,7 +178,8 @@ static inline enum md_segment_result md_attach(struct md_instance *md, const cha
 }
 
 /* A reader of one ring, from the next record on. ring: in [0, ring_count). */
-static inline struct md_ring_reader md_instance_reader(const struct md_instance *md, uint32_t ring) {
+static inline struct md_ring_reader md_instance_reader(const struct md_instance *md,
+                                                       uint32_t ring) {
     return md_reader_init(md->ring[ring]);
 }
 

@@ -5,7 +5,8 @@
  * One cell a symbol, at index symbol_id, written by the symbol's feed under a seqlock, before the
  * record goes into the ring. The trade and the quote are whole records that bear the ring sequence
  * they are published under. So a reader that is to read its ring from sequence c on takes from the
- * cell what is older than c, and leaves what is not: the ring brings it. Neither misses nor repeats.
+ * cell what is older than c, and leaves what is not: the ring brings it. Neither misses nor
+ * repeats.
  *
  *   writer                                  reader
  *   C1 version odd     release              D1 version   acquire, even?
@@ -24,7 +25,8 @@
 #include "mdsys/segment.h"
 
 #define MD_CACHE_LEVELS 10u
-#define MD_CACHE_TRIES 64u /* a reader gives up then: the writer died inside, or writes all the time */
+/* A reader gives up then: the writer died inside, or writes all the time. */
+#define MD_CACHE_TRIES 64u
 
 enum md_cache_part {
     MD_CACHE_TRADE = 1, /* bits of md_cell.writing */
@@ -44,10 +46,12 @@ struct md_cell {
     uint8_t book_flags; /* bit 0: the book is whole and in step; filled by a later version */
     uint8_t bid_count;
     uint8_t ask_count;
-    uint64_t book_seq;      /* ring sequence of the book's last level */
+    uint64_t book_seq; /* ring sequence of the book's last level */
     int64_t book_ts_event;
-    uint64_t venue_trade_id; /* the last ones seen of the venue; the feed's alone, not under version; */
-    uint64_t venue_book_id;  /* they outlive it, so that a restarted feed can tell what it missed */
+    /* The last ids seen of the venue: the feed's alone, not under the version. They outlive the
+     * feed, so that the next one can tell what it missed. */
+    uint64_t venue_trade_id;
+    uint64_t venue_book_id;
     uint64_t venue_quote_id;
     uint64_t reserved0;
     struct md_record trade; /* or ticker; seq 0: none yet */
@@ -82,7 +86,9 @@ static inline enum md_segment_result md_cache_verify(const struct md_cache_heade
         return result;
     }
     if (cache->cell_stride != sizeof(struct md_cell) ||
-        !md_segment_fits(&cache->segment, cache->cells_offset, sizeof(struct md_cell),
+        !md_segment_fits(&cache->segment,
+                         cache->cells_offset,
+                         sizeof(struct md_cell),
                          (uint64_t)cache->capacity + 1)) {
         return MD_SEGMENT_BAD_GEOMETRY;
     }
@@ -150,7 +156,7 @@ md_cell_load(const struct md_cell *cell, enum md_cache_part part, struct md_reco
         md_word_copy(&out->body.word[1], &from[5]);
         md_word_copy(&out->body.word[2], &from[6]);
         md_word_copy(&out->body.word[3], &from[7]);
-        md_fence_acquire(); /* D3 */
+        md_fence_acquire();                                   /* D3 */
         if (md_load_relaxed_u64(&cell->version) == version) { /* D4 */
             return out->seq == 0 ? MD_CACHE_NONE : MD_CACHE_OK;
         }

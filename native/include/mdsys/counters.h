@@ -42,8 +42,9 @@
 /* X(name, help), each a signed histogram of ns. */
 #define MD_HISTOGRAMS(X)                                                                           \
     X(recv_to_ring, "socket read to the release of the buffer's last record, once per record")     \
-    X(event_to_recv, "venue's event time to our socket read, negative when its clock is ahead; of "    \
-                     "each read's last record")
+    X(event_to_recv,                                                                               \
+      "venue's event time to our socket read, negative when its clock is ahead; of "               \
+      "each read's last record")
 
 /* Log-linear: exact below 32, then 16 buckets per power of two up to 2^40 ns (18 minutes), so a
  * bucket's middle is within 3.2% of whatever fell into it. Beyond: the last bucket. */
@@ -52,8 +53,7 @@
 #define MD_HISTOGRAM_OCTAVE_MIN 5u
 #define MD_HISTOGRAM_OCTAVE_MAX 40u
 #define MD_HISTOGRAM_BUCKETS                                                                       \
-    (MD_HISTOGRAM_LINEAR +                                                                         \
-     MD_HISTOGRAM_STEPS * (MD_HISTOGRAM_OCTAVE_MAX - MD_HISTOGRAM_OCTAVE_MIN))
+    (MD_HISTOGRAM_LINEAR + MD_HISTOGRAM_STEPS * (MD_HISTOGRAM_OCTAVE_MAX - MD_HISTOGRAM_OCTAVE_MIN))
 
 struct md_histogram {
     uint64_t count;
@@ -88,13 +88,15 @@ static_assert(sizeof(struct md_counters_header) == 192, "three cache lines");
 
 static inline enum md_segment_result md_counters_verify(const struct md_counters_header *counters,
                                                         uint64_t mapped_size) {
-    enum md_segment_result result = md_segment_verify(
-        &counters->segment, mapped_size, MD_SEGMENT_COUNTERS, MD_SCHEMA_COUNTERS);
+    enum md_segment_result result =
+        md_segment_verify(&counters->segment, mapped_size, MD_SEGMENT_COUNTERS, MD_SCHEMA_COUNTERS);
     if (result != MD_SEGMENT_OK) {
         return result;
     }
     if (counters->block_stride < sizeof(struct md_counter_block) ||
-        !md_segment_fits(&counters->segment, counters->blocks_offset, counters->block_stride,
+        !md_segment_fits(&counters->segment,
+                         counters->blocks_offset,
+                         counters->block_stride,
                          counters->block_count)) {
         return MD_SEGMENT_BAD_GEOMETRY;
     }

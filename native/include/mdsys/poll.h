@@ -8,7 +8,7 @@
 struct md_poller {
     struct md_ring_reader *readers;
     uint32_t reader_count; /* in [1, MD_RING_COUNT_MAX] */
-    uint32_t turn;         /* the reader that comes first at the next poll, so that all are served */
+    uint32_t turn; /* the reader that comes first at the next poll, so that all are served */
     const uint64_t *wanted; /* bitmap over symbol ids; NULL: everything */
     uint64_t wanted_count;  /* bits in it */
     uint64_t received;      /* handed out */

@@ -23,14 +23,14 @@ enum md_kind {
     MD_KIND_QUOTE = 2,
     MD_KIND_TICKER = 3,
     MD_KIND_LEVEL = 4,
-    MD_KIND_BAR = 5,        /* always followed by its MD_KIND_BAR_VOLUME */
+    MD_KIND_BAR = 5, /* always followed by its MD_KIND_BAR_VOLUME */
     MD_KIND_BAR_VOLUME = 6,
     MD_KIND_STATUS = 7,
 };
 
 enum md_flag {
-    MD_FLAG_BUY = 1,        /* bits 0-1: side. Of a trade: the aggressor; of a level: bid */
-    MD_FLAG_SELL = 2,       /* of a level: ask */
+    MD_FLAG_BUY = 1,  /* bits 0-1: side. Of a trade: the aggressor; of a level: bid */
+    MD_FLAG_SELL = 2, /* of a level: ask */
     MD_FLAG_SIDE_MASK = 3,
     MD_FLAG_SNAPSHOT = 4,   /* part of a full picture, not a change */
     MD_FLAG_LAST = 8,       /* the frame's last record */
@@ -41,7 +41,7 @@ enum md_flag {
 enum md_status {
     MD_STATUS_CONNECTION_UP = 1,
     MD_STATUS_CONNECTION_DOWN = 2,
-    MD_STATUS_GAP = 3,              /* venue ids first_lost..last_lost never came */
+    MD_STATUS_GAP = 3, /* venue ids first_lost..last_lost never came */
     MD_STATUS_STALE = 4,
     MD_STATUS_RESYNC = 5,
     MD_STATUS_LAPPED = 6,           /* ring sequences first_lost..last_lost were overwritten */
@@ -53,13 +53,13 @@ enum md_status {
 };
 
 struct md_record {
-    uint64_t seq;         /* ring sequence, from 1 */
-    int64_t ts_event;     /* venue's event time, else its message time, else MD_ABSENT */
-    int64_t ts_recv;      /* when the socket read returned */
-    uint32_t symbol_id;   /* index in the symbol directory, from 1 */
-    uint8_t kind;         /* enum md_kind */
-    uint8_t flags;        /* enum md_flag */
-    uint8_t price_scale;  /* decimals, in [0, 18] */
+    uint64_t seq;        /* ring sequence, from 1 */
+    int64_t ts_event;    /* venue's event time, else its message time, else MD_ABSENT */
+    int64_t ts_recv;     /* when the socket read returned */
+    uint32_t symbol_id;  /* index in the symbol directory, from 1 */
+    uint8_t kind;        /* enum md_kind */
+    uint8_t flags;       /* enum md_flag */
+    uint8_t price_scale; /* decimals, in [0, 18] */
     uint8_t size_scale;
     union {
         int64_t word[4];
@@ -99,11 +99,8 @@ static_assert(offsetof(struct md_record, size_scale) == 31, "layout");
 static_assert(offsetof(struct md_record, body) == 32, "layout");
 
 /* Header word 3: what stands in bytes 24..31, as one little-endian 64-bit store. */
-static inline uint64_t md_record_tag(uint32_t symbol_id,
-                                     unsigned kind,
-                                     unsigned flags,
-                                     unsigned price_scale,
-                                     unsigned size_scale) {
+static inline uint64_t md_record_tag(
+    uint32_t symbol_id, unsigned kind, unsigned flags, unsigned price_scale, unsigned size_scale) {
     return (uint64_t)symbol_id | (uint64_t)kind << 32 | (uint64_t)flags << 40 |
            (uint64_t)price_scale << 48 | (uint64_t)size_scale << 56;
 }

@@ -32,8 +32,9 @@
 #define MD_RING_DEPTH_MIN 64u
 #define MD_READ_TRIES 16u
 /* How many slots behind the newest are claimed already. So the line that is written next is the
- * writer's before a reader spins on it, and the claim is off a record's way: at 64K slots the median
- * from core to core falls from 1.2 to 0.8 of a ping-pong (bench/README.md). More gains no more. */
+ * writer's before a reader spins on it, and the claim is off a record's way: at 64K slots the
+ * median from core to core falls from 1.2 to 0.8 of a ping-pong (bench/README.md). 4 or 8 gain no
+ * more than 2. */
 #define MD_CLAIM_AHEAD 2u
 #define MD_SLOT_WORDS 7u /* payload words, after the sequence */
 
@@ -58,7 +59,7 @@ struct md_ring_header {
     uint32_t reserved0;
     uint64_t reserved1[4];
     alignas(64) uint64_t cursor; /* at least this sequence is published; at most depth/2 behind */
-    int64_t watermark_ns;          /* what was received before this is published */
+    int64_t watermark_ns;        /* what was received before this is published */
     uint64_t reserved2[6];
     alignas(64) uint32_t bell; /* futex word for readers that sleep */
     uint32_t reserved3[15];
@@ -82,8 +83,8 @@ static inline enum md_segment_result md_ring_verify(const struct md_ring_header 
     }
     if (header->depth < MD_RING_DEPTH_MIN || (header->depth & (header->depth - 1)) != 0 ||
         header->slot_stride != sizeof(struct md_slot) || header->record_size != MD_RECORD_SIZE ||
-        !md_segment_fits(&header->segment, header->slots_offset, sizeof(struct md_slot),
-                         header->depth)) {
+        !md_segment_fits(
+            &header->segment, header->slots_offset, sizeof(struct md_slot), header->depth)) {
         return MD_SEGMENT_BAD_GEOMETRY;
     }
     return MD_SEGMENT_OK;
@@ -135,8 +136,9 @@ static inline void md_slot_fill(struct md_slot *slot,
 }
 
 /* Hand slots next..next+count-1, all claimed and filled, to the readers, and claim as many behind
- * them. The cursor is stored four times a turn, flushed or not: md_ring_head finds its way only while
- * cursor + 1 still stands in the ring, and a successor that could not would number its records anew. */
+ * them. The cursor is stored four times a turn, flushed or not: md_ring_head finds its way only
+ * while cursor + 1 still stands in the ring, and a successor that could not would number its
+ * records anew. */
 static inline void md_ring_release(struct md_ring_writer *writer, uint64_t count) {
     uint64_t first = writer->next;
     for (uint64_t end = first + count; writer->next != end; writer->next++) {
@@ -151,7 +153,7 @@ static inline void md_ring_release(struct md_ring_writer *writer, uint64_t count
     }
 }
 
-/* Publish a record that lies elsewhere; its seq is ignored. In place is quicker: see ARCHITECTURE. */
+/* Publish a record that lies elsewhere; its seq is ignored. Encoding in place is quicker. */
 static inline void md_ring_publish(struct md_ring_writer *writer, const struct md_record *record) {
     struct md_slot *slot = md_ring_claim(writer, writer->next);
     md_slot_fill(slot,
@@ -208,16 +210,17 @@ struct md_ring_reader {
     uint64_t mask;
     uint64_t next; /* the next sequence to read */
     uint64_t lost; /* records that were overwritten before we read them, exactly */
-    uint64_t missed;  /* [missed, resumed) was not read: at first all before the attach, then what a */
-    uint64_t resumed; /* lap cost; equal once the reader has refreshed itself from the cache */
+    /* [missed, resumed) was not read: at first all before the attach, then what a lap cost. Equal
+     * once the reader has refreshed itself from the cache. */
+    uint64_t missed;
+    uint64_t resumed;
     const struct md_ring_header *header;
 };
 
 /* The last sequence known to be published: the header's cursor, walked forward over what was
  * released since its last flush. Bounded by one turn of the ring. */
-static inline uint64_t md_ring_head(const struct md_ring_header *header,
-                                    const struct md_slot *slots,
-                                    uint64_t mask) {
+static inline uint64_t
+md_ring_head(const struct md_ring_header *header, const struct md_slot *slots, uint64_t mask) {
     uint64_t head = md_load_acquire_u64(&header->cursor);
     for (uint64_t steps = 0; steps <= mask; steps++) {
         if (md_load_acquire_u64(&slots[(head + 1) & mask].seq) != head + 1) {
@@ -280,9 +283,8 @@ static inline void md_slot_copy(struct md_record *out, const struct md_slot *slo
  * Returns how many, in [0, count]; 0: nothing new, or (reader->lost grew) lapped over and over. A
  * lapped reader resynchronises by itself: received + lost == published since attach, always. Each
  * try that was overrun asks for less, so that a large batch cannot starve behind a fast writer. */
-static inline uint64_t md_reader_read(struct md_ring_reader *reader,
-                                      struct md_record *out,
-                                      uint64_t count) {
+static inline uint64_t
+md_reader_read(struct md_ring_reader *reader, struct md_record *out, uint64_t count) {
     const struct md_slot *slots = reader->slots;
     uint64_t mask = reader->mask;
     for (unsigned tries = 0; tries < MD_READ_TRIES && count != 0; tries++) {
@@ -302,7 +304,7 @@ static inline uint64_t md_reader_read(struct md_ring_reader *reader,
                 return 0;
             }
         } else {
-            md_fence_acquire(); /* R3: pairs with W2 */
+            md_fence_acquire();                                           /* R3: pairs with W2 */
             if (md_load_relaxed_u64(&slots[first & mask].seq) == first) { /* R4 */
                 reader->next = first + n;
                 return n;

@@ -18,7 +18,7 @@
 #define MD_MAGIC UINT64_C(0x314745535344454d) /* never changes; ABI changes go to abi_version */
 #define MD_ABI_VERSION 1u
 #define MD_PATH_SIZE 256u
-#define MD_INSTANCE_SIZE 33u /* [a-z0-9_-]{1,32} and its NUL */
+#define MD_INSTANCE_SIZE 33u      /* [a-z0-9_-]{1,32} and its NUL */
 #define MD_PAGE_HEADER_SIZE 4096u /* data begins on a page of its own */
 
 enum md_segment_kind {
@@ -63,10 +63,10 @@ static_assert(offsetof(struct md_segment_header, heartbeat_ns) == 104, "layout")
 /* Append-only. Also what attach answers. */
 enum md_segment_result {
     MD_SEGMENT_OK = 0,
-    MD_SEGMENT_SYSTEM = 1,       /* errno says why */
-    MD_SEGMENT_BAD_MAGIC = 2,    /* not ours, or its creation was cut short */
-    MD_SEGMENT_BAD_ABI = 3,      /* another version of mdsys wrote it */
-    MD_SEGMENT_BAD_SIZE = 4,     /* the file is shorter than its header says */
+    MD_SEGMENT_SYSTEM = 1,    /* errno says why */
+    MD_SEGMENT_BAD_MAGIC = 2, /* not ours, or its creation was cut short */
+    MD_SEGMENT_BAD_ABI = 3,   /* another version of mdsys wrote it */
+    MD_SEGMENT_BAD_SIZE = 4,  /* the file is shorter than its header says */
     MD_SEGMENT_BAD_SCHEMA = 5,
     MD_SEGMENT_BAD_KIND = 6,
     MD_SEGMENT_SUPERSEDED = 7,
@@ -104,7 +104,8 @@ static inline enum md_segment_result md_segment_verify(const struct md_segment_h
     return MD_SEGMENT_OK;
 }
 
-/* Whether count things of stride bytes from offset on lie behind the header page and in the file. */
+/* Whether count things of stride bytes from offset on lie behind the header page and in the file.
+ */
 static inline int md_segment_fits(const struct md_segment_header *segment,
                                   uint64_t offset,
                                   uint64_t stride,

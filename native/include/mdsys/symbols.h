@@ -47,7 +47,7 @@ struct md_symbols_header {
     uint32_t ring_count;
     uint32_t feed_count;
     uint64_t reserved0[3];
-    char dir[MD_PATH_SIZE];    /* where the instance's other segments lie */
+    char dir[MD_PATH_SIZE]; /* where the instance's other segments lie */
     char instance[MD_PATH_SIZE / 4];
 };
 
@@ -71,10 +71,12 @@ static inline enum md_segment_result md_symbols_verify(const struct md_symbols_h
         symbols->ring_count > MD_RING_COUNT_MAX ||
         memchr(symbols->dir, 0, sizeof symbols->dir) == NULL ||
         memchr(symbols->instance, 0, sizeof symbols->instance) == NULL ||
-        !md_segment_fits(&symbols->segment, symbols->entries_offset, sizeof(struct md_symbol),
+        !md_segment_fits(&symbols->segment,
+                         symbols->entries_offset,
+                         sizeof(struct md_symbol),
                          (uint64_t)symbols->capacity + 1) ||
-        !md_segment_fits(&symbols->segment, symbols->index_offset, sizeof(uint32_t),
-                         symbols->index_size)) {
+        !md_segment_fits(
+            &symbols->segment, symbols->index_offset, sizeof(uint32_t), symbols->index_size)) {
         return MD_SEGMENT_BAD_GEOMETRY;
     }
     return MD_SEGMENT_OK;
@@ -83,7 +85,8 @@ static inline enum md_segment_result md_symbols_verify(const struct md_symbols_h
 static inline const struct md_symbol *md_symbols_entry(const struct md_symbols_header *symbols,
                                                        uint32_t symbol_id) {
     const char *base = (const char *)symbols + symbols->entries_offset;
-    return (const struct md_symbol *)(const void *)(base + (size_t)symbol_id * symbols->entry_stride);
+    return (const struct md_symbol *)(const void *)(base +
+                                                    (size_t)symbol_id * symbols->entry_stride);
 }
 
 static inline const uint32_t *md_symbols_index(const struct md_symbols_header *symbols) {

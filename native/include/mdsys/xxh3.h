@@ -1,8 +1,9 @@
 /* XXH3, 64 bits, seed 0, for keys of up to 128 bytes: what names are looked up by.
  *
- * The algorithm and its constants are those of the xxHash specification (github.com/Cyan4973/xxHash,
- * doc/xxhash_spec.md, "XXH3 Algorithm Overview"); tests/unit/test_native.py holds it against the
- * xxhash package. Here because a C strategy must find a symbol with nothing but these headers.
+ * The algorithm and its constants are those of the xxHash specification
+ * (github.com/Cyan4973/xxHash, doc/xxhash_spec.md, "XXH3 Algorithm Overview");
+ * tests/unit/test_native.py holds it against the xxhash package. Here because a C strategy must
+ * find a symbol with nothing but these headers.
  */
 #ifndef MDSYS_XXH3_H
 #define MDSYS_XXH3_H
@@ -24,11 +25,21 @@
 
 /* The first 128 bytes of the specification's default secret, as little-endian words. */
 static const uint64_t md_xxh3_secret[16] = {
-    UINT64_C(0xbe4ba423396cfeb8), UINT64_C(0x1cad21f72c81017c), UINT64_C(0xdb979083e96dd4de),
-    UINT64_C(0x1f67b3b7a4a44072), UINT64_C(0x78e5c0cc4ee679cb), UINT64_C(0x2172ffcc7dd05a82),
-    UINT64_C(0x8e2443f7744608b8), UINT64_C(0x4c263a81e69035e0), UINT64_C(0xcb00c391bb52283c),
-    UINT64_C(0xa32e531b8b65d088), UINT64_C(0x4ef90da297486471), UINT64_C(0xd8acdea946ef1938),
-    UINT64_C(0x3f349ce33f76faa8), UINT64_C(0x1d4f0bc7c7bbdcf9), UINT64_C(0x3159b4cd4be0518a),
+    UINT64_C(0xbe4ba423396cfeb8),
+    UINT64_C(0x1cad21f72c81017c),
+    UINT64_C(0xdb979083e96dd4de),
+    UINT64_C(0x1f67b3b7a4a44072),
+    UINT64_C(0x78e5c0cc4ee679cb),
+    UINT64_C(0x2172ffcc7dd05a82),
+    UINT64_C(0x8e2443f7744608b8),
+    UINT64_C(0x4c263a81e69035e0),
+    UINT64_C(0xcb00c391bb52283c),
+    UINT64_C(0xa32e531b8b65d088),
+    UINT64_C(0x4ef90da297486471),
+    UINT64_C(0xd8acdea946ef1938),
+    UINT64_C(0x3f349ce33f76faa8),
+    UINT64_C(0x1d4f0bc7c7bbdcf9),
+    UINT64_C(0x3159b4cd4be0518a),
     UINT64_C(0x647378d9c97e9fc8),
 };
 
@@ -109,8 +120,8 @@ static inline uint64_t md_xxh3_64(const void *key, size_t size) {
     if (size == 0) {
         return md_xxh64_avalanche(md_xxh_secret64(56) ^ md_xxh_secret64(64));
     }
-    uint64_t combined = (uint64_t)p[0] << 16 | (uint64_t)p[size >> 1] << 24 | (uint64_t)p[size - 1] |
-                        (uint64_t)size << 8;
+    uint64_t combined = (uint64_t)p[0] << 16 | (uint64_t)p[size >> 1] << 24 |
+                        (uint64_t)p[size - 1] | (uint64_t)size << 8;
     return md_xxh64_avalanche(combined ^ ((flip0 & UINT32_MAX) ^ (flip0 >> 32)));
 }
 
