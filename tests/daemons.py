@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
 import mdsys
-from mdsys.record.record import Ticks
+from mdsys.record.record import TICK, Ticks
 from tests.instances import cleaned, new_name
 
 PATIENCE_S = 30.0
@@ -170,7 +170,7 @@ class Daemon:
 
 
 def config_text(name: str, url: str, **keys: Any) -> str:
-    """Return a small configuration; keys: symbols, feeds, rings."""
+    """Return a small configuration; keys: symbols, feeds, rings, venue, channels, ..."""
     symbols = keys.get("symbols", ["BTCUSDT"])
     return f"""
 instance = "{name}"
@@ -181,9 +181,9 @@ max_symbols = 64
 [feeds]
 num_processes = {keys.get("feeds", 1)}
 [[venue]]
-name = "binance"
+name = "{keys.get("venue", "binance")}"
 symbols = {json.dumps(symbols)}
-channels = ["trade"]
+channels = {json.dumps(keys.get("channels", ["trade"]))}
 max_symbols_per_connection = {keys.get("per_connection", 100)}
 url = "{url}"
 """
@@ -230,7 +230,7 @@ def read_until(reader: mdsys.Reader, enough: Callable[[Ticks], bool]) -> Ticks:
     while not enough(ticks):
         more = reader.poll(timeout=PATIENCE_S)
         assert len(more), f"nothing more came after {ticks}"
-        ticks = np.concatenate([ticks, more])
+        ticks = np.concatenate([ticks, more], dtype=TICK)
     return ticks
 
 
