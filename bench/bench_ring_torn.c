@@ -14,7 +14,7 @@
 #include "bench.h"
 #include "mdsys/ring.h"
 
-enum { DEPTH = 256, BATCH = 64, SECOND_TRY = BATCH / 4 + 1, AHEAD = 6 };
+enum { DEPTH = 256, BATCH = 16, SECOND_TRY = BATCH / 4 + 1, AHEAD_MAX = 32 };
 
 struct arena {
     alignas(64) uint64_t stop;
@@ -30,14 +30,12 @@ static void write_until_stopped(struct arena *arena) {
     struct md_ring_writer writer = {
         .slots = arena->slots, .mask = DEPTH - 1, .next = 1, .header = &arena->header};
     while (md_load_acquire_u64(&arena->stop) == 0) {
-        for (unsigned n = 0; n < 64; n++) {
-            uint64_t seq = writer.next;
-            struct md_slot *slot = md_ring_claim(&writer, seq);
-            for (unsigned i = 0; i < MD_SLOT_WORDS; i++) {
-                md_slot_put(slot, i, word_of(seq, i));
-            }
-            md_ring_release(&writer, 1);
+        uint64_t seq = writer.next;
+        struct md_slot *slot = md_ring_claim(&writer, seq);
+        for (unsigned i = 0; i < MD_SLOT_WORDS; i++) {
+            md_slot_put(slot, i, word_of(seq, i));
         }
+        md_ring_release(&writer, 1);
         md_ring_flush(&writer, 0);
     }
 }
@@ -71,8 +69,10 @@ int main(int argc, char **argv) {
     while (refused < wanted && ((reads & 0xffff) != 0 || bench_now_ns() < until_ns)) {
         struct md_record records[BATCH];
         uint64_t newest = md_load_acquire_u64(&arena->header.cursor);
-        /* A cursor is stored every 64 records, so this is up to 64 behind what is published. */
-        reader.next = newest + AHEAD > DEPTH ? newest + AHEAD - DEPTH + 64 * (reads & 1) : 1;
+        /* How far the writer comes before our first look depends on where the two cores are, so
+         * every lead is tried in turn: some are overrun before the copy, some in it, some not. */
+        uint64_t ahead = reads % AHEAD_MAX;
+        reader.next = newest + ahead > DEPTH ? newest + ahead - DEPTH : 1;
         records[SECOND_TRY].seq = 0;
         uint64_t count = md_reader_read(&reader, records, BATCH);
         for (uint64_t i = 0; i < count; i++) {
