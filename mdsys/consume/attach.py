@@ -303,20 +303,23 @@ class Reader:
 
         For who comes late, and after each lap (`lost` has grown): a new reader has missed all that
         was before it, a lapped one what was overwritten. What is returned here, `poll` has not
-        returned and never will; what is newer, `poll` has returned or will. So applying both gives
-        the present state, in whichever order they come, with none missed and none repeated.
+        returned and never will; what is newer, `poll` returns. So call either whenever you like and
+        apply what each returns as it comes: that gives the present state, with none missed and none
+        repeated. Only when two laps pass without a refresh, or one before the first refresh, may it
+        repeat what was polled since the older stretch; the state is right all the same.
 
         Returns:
             Records, dtype TICK, shape (n,), at most two a symbol; those are left out that have had
             none, or whose last one was not missed. Another call returns what was missed since.
 
         Raises:
-            HostError: A cell is half-written, which only a dead feed leaves behind.
+            HostError: A cell is half-written, which only a dead feed leaves behind. Nothing is
+                forgotten: call again when the next feed has repaired it.
         """
         market_data = self._market_data
         symbols = market_data.symbols.values() if self._symbols is None else self._symbols
         out = np.empty(2 * len(symbols), TICK)
-        missed = self._poller.take_missed()
+        missed = self._poller.missed
         count = 0
         for symbol in symbols:
             start, end = missed[self._positions[symbol.ring]]
@@ -326,6 +329,7 @@ class Reader:
                 cell = out[count : count + 1]
                 if self._cache.load(symbol.id, part, cell):
                     count += bool(start <= cell["seq"][0] < end)
+        self._poller.forget_missed()
         return out[:count].copy()
 
     def __iter__(self) -> Iterator[np.void]:

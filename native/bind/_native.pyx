@@ -699,13 +699,16 @@ cdef class Poller:
         """The next sequence to read, ring by ring."""
         return [self.poller.readers[i].next for i in range(self.poller.reader_count)]
 
-    def take_missed(self) -> list[tuple[int, int]]:
-        """Return, ring by ring, the sequences [from, to) not read since this was last asked."""
-        missed = []
+    @property
+    def missed(self) -> list[tuple[int, int]]:
+        """The sequences [from, to) that were not read and not yet forgotten, ring by ring."""
+        return [(self.poller.readers[i].missed, self.poller.readers[i].resumed)
+                for i in range(self.poller.reader_count)]
+
+    def forget_missed(self):
+        """Begin anew with what is missed from now on."""
         for i in range(self.poller.reader_count):
-            missed.append((self.poller.readers[i].missed, self.poller.readers[i].resumed))
             self.poller.readers[i].missed = self.poller.readers[i].resumed
-        return missed
 
     @property
     def lag(self) -> int:

@@ -51,6 +51,11 @@ def test_no_torn_cell_is_delivered(mode: str, cc: str) -> None:
 
 
 @pytest.mark.parametrize("cc", FAMILIES)
+def test_no_frame_nor_death_after_any_store_lets_a_reader_accept_what_is_not_whole(cc: str) -> None:
+    check(compile_program(PROGRAMS / "ring_model.c", cc=cc, flags=GNU))
+
+
+@pytest.mark.parametrize("cc", FAMILIES)
 def test_thread_sanitizer_finds_no_race_in_the_ring(cc: str) -> None:
     flags = (*GNU, *sanitizer_flags(cc, "thread"))
     program = compile_program(PROGRAMS / "ring_stress.c", cc=cc, flags=flags)
@@ -65,15 +70,23 @@ def test_thread_sanitizer_finds_no_race_in_the_cache(cc: str) -> None:
 
 
 # What each line is good for: without it the same programs deliver torn records.
+W1 = "md_store_relaxed_u64(&writer->slots[seq & writer->mask].seq, seq - 1);"
+W1_OF_NEXT = "md_ring_mark(writer, writer->next);"
+W4 = "md_store_release_u64(&slot->seq, writer->next);"
+CLAIMED_AHEAD = "md_ring_mark(writer, writer->next + MD_CLAIM_AHEAD - i)"
 RING_MUTATIONS = {
     "without the recheck (R4)": {
         "if (md_load_relaxed_u64(&slots[first & mask].seq) == first)": "if (1)"
     },
-    "without the claim (W1)": {
-        "md_store_relaxed_u64(&slot->seq, seq - 1);": "",
+    "without the claim (W1)": {W1: "(void)writer, (void)seq;"},
+    "released before it is filled (W4 before W3)": {W1: W1.replace("seq - 1", "seq")},
+    "claimed ahead, but after it is filled (W1 after W3)": {
+        f"{CLAIMED_AHEAD};": ";",
+        W4: f"if (writer->next - first < MD_CLAIM_AHEAD) {{ {W1_OF_NEXT} }}\n{W4}",
     },
-    "released before it is filled (W4 before W3)": {
-        "md_store_relaxed_u64(&slot->seq, seq - 1);": "md_store_release_u64(&slot->seq, seq);"
+    "claimed only ahead, not in a longer frame (W1)": {"md_ring_mark(writer, seq);": ";"},
+    "claimed one ahead of a longer frame, not two (W1)": {
+        "count < MD_CLAIM_AHEAD ? count : MD_CLAIM_AHEAD": "count != 0"
     },
 }
 CACHE_MUTATIONS = {
@@ -92,6 +105,13 @@ def test_ring_broken_on_purpose_delivers_torn_records(mutation: str) -> None:
     include = patched_include("ring.h", RING_MUTATIONS[mutation])
     program = compile_program(PROGRAMS / "ring_stress.c", flags=GNU, include=include)
     result = run_program(program, "threads", 64, 10**9, 20 * PUBLISHED_MAX)
+    assert (result.returncode, "torn record delivered" in result.stdout) == (1, True)
+
+
+@pytest.mark.parametrize("mutation", [name for name in RING_MUTATIONS if "(W" in name])
+def test_ring_whose_writer_is_broken_on_purpose_fails_its_model(mutation: str) -> None:
+    include = patched_include("ring.h", RING_MUTATIONS[mutation])
+    result = run_program(compile_program(PROGRAMS / "ring_model.c", flags=GNU, include=include))
     assert (result.returncode, "torn record delivered" in result.stdout) == (1, True)
 
 

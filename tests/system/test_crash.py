@@ -118,10 +118,8 @@ def check_whole(log: list[np.void], ring_next: int, reader: Reader, md: MarketDa
     assert (reader.received, reader.lost) == (len(log), 0)
     assert ring_next == len(log) + 1, "received + lost == published"
     assert cells_of(md) == state_of(log)
-    assert {
-        (int(tick["symbol_id"]), PARTS[Kind(tick["kind"])]): tick.tobytes()
-        for tick in reader.refresh()
-    } == state_of(log)
+    assert len(reader.refresh()) == 0, "it has missed nothing"
+    assert state_of(list(md.reader().refresh())) == state_of(log), "who comes now has missed all"
 
 
 def test_feed_publishes_what_the_test_expects(program: Path, instance: Instance) -> None:
@@ -269,8 +267,6 @@ def test_reader_that_was_lapped_meanwhile_accounts_for_every_record(
             ticks.append(batch)
         assert reader.lost > 0
         assert reader.received + reader.lost == ring_next - 1
-        assert cells_of(md) == {
-            (int(tick["symbol_id"]), PARTS[Kind(tick["kind"])]): tick.tobytes()
-            for tick in reader.refresh()
-        }
         assert state_of([tick for batch in ticks for tick in batch]) == cells_of(md)
+        assert len(reader.refresh()) == 0, "all that it missed has a successor that it read"
+        assert state_of(list(md.reader().refresh())) == cells_of(md)

@@ -46,6 +46,7 @@ struct md_slot {
 
 static_assert(sizeof(struct md_slot) == sizeof(struct md_record), "a slot is a record");
 static_assert(offsetof(struct md_slot, word) == offsetof(struct md_record, ts_event), "layout");
+static_assert(MD_CLAIM_AHEAD <= MD_RING_DEPTH_MIN / 4, "no more than a frame may claim");
 
 /* The geometry is read at attach; cursor and bell have lines of their own, since the writer
  * stores to them while others read what stands beside. */
@@ -104,6 +105,7 @@ static inline void md_ring_mark(struct md_ring_writer *writer, uint64_t seq) {
 }
 
 /* Make slot seq ours, if it is not yet: no reader accepts what stands in it. Ascending in a frame.
+ * The first slots of a frame were claimed by the release before it, or by md_ring_take_over.
  * seq: in [writer->next, writer->next + depth/4). Claiming again after an error is harmless. */
 static inline struct md_slot *md_ring_claim(struct md_ring_writer *writer, uint64_t seq) {
     if (seq - writer->next >= MD_CLAIM_AHEAD) {
@@ -153,26 +155,8 @@ static inline void md_ring_release(struct md_ring_writer *writer, uint64_t count
     }
 }
 
-/* Publish a record that lies elsewhere; its seq is ignored. Encoding in place is quicker. */
-static inline void md_ring_publish(struct md_ring_writer *writer, const struct md_record *record) {
-    struct md_slot *slot = md_ring_claim(writer, writer->next);
-    md_slot_fill(slot,
-                 record->ts_event,
-                 record->ts_recv,
-                 md_record_tag(record->symbol_id,
-                               record->kind,
-                               record->flags,
-                               record->price_scale,
-                               record->size_scale),
-                 record->body.word[0],
-                 record->body.word[1],
-                 record->body.word[2],
-                 record->body.word[3]);
-    md_ring_release(writer, 1);
-}
-
-/* Publish count records as one frame: readers get them all or, after a crash, a prefix that a
- * writer_restarted status closes. count: in [0, depth/4]. */
+/* Publish count records that lie elsewhere, their seq ignored, as one frame: readers get them all
+ * or, after a crash, a prefix that a writer_restarted status closes. count: in [0, depth/4]. */
 static inline void md_ring_publish_batch(struct md_ring_writer *writer,
                                          const struct md_record *records,
                                          uint64_t count) {
@@ -195,6 +179,11 @@ static inline void md_ring_publish_batch(struct md_ring_writer *writer,
     md_ring_release(writer, count);
 }
 
+/* Publish one record that lies elsewhere. Encoding in place is quicker. */
+static inline void md_ring_publish(struct md_ring_writer *writer, const struct md_record *record) {
+    md_ring_publish_batch(writer, record, 1);
+}
+
 /* Say how far we are: once per socket read, and when idle. A reader needs this only to attach, to
  * resynchronise and to know that silence means silence. */
 static inline void md_ring_flush(struct md_ring_writer *writer, int64_t now_ns) {
@@ -210,8 +199,9 @@ struct md_ring_reader {
     uint64_t mask;
     uint64_t next; /* the next sequence to read */
     uint64_t lost; /* records that were overwritten before we read them, exactly */
-    /* [missed, resumed) was not read: at first all before the attach, then what a lap cost. Equal
-     * once the reader has refreshed itself from the cache. */
+    /* [missed, resumed) was not read: at first all before the attach, then what a lap cost; two
+     * laps, and what was read in between, are one stretch. Set missed = resumed after a refresh
+     * from the cache. */
     uint64_t missed;
     uint64_t resumed;
     const struct md_ring_header *header;

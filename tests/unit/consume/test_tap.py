@@ -293,6 +293,20 @@ def test_symbols_and_globs_and_kinds_pick_and_statuses_of_the_ring_come_along(
     assert kinds == ["quote", "status"]
 
 
+def test_kinds_that_it_does_not_know_are_printed_unless_kinds_are_asked_for(writer: Writer) -> None:
+    unknown = trade(2)
+    unknown["kind"] = 200
+    with (
+        Tap(writer.name, "--json", "--count", "3") as tap,
+        Tap(writer.name, "--json", "--count", "2", "--kind", "trade") as picky,
+    ):
+        writer.publish(0, trade(1), unknown, trade(3))
+        kinds = [json.loads(line)["kind"] for line in tap.lines(3)]
+        picked = [json.loads(line)["kind"] for line in picky.lines(2)]
+    assert kinds == ["trade", "200", "trade"]
+    assert picked == ["trade", "trade"]
+
+
 def test_overrun_tap_tells_the_exact_loss(writer: Writer) -> None:
     with Tap(writer.name, "--json") as tap:
         tap.process.send_signal(signal.SIGSTOP)

@@ -25,6 +25,8 @@ from mdsys.record.record import Ticks
 from tests.instances import NOW, trades
 
 DEPTH = 64
+UNREAD_MAX = DEPTH - 2
+"""Two slots are claimed ahead: so far behind, and no further, a reader loses nothing."""
 
 
 def new_ring(depth: int = DEPTH) -> mmap.mmap:
@@ -62,7 +64,9 @@ class Follower:
     received: int = 0
     filtered: int = 0
     lost: int = 0
-    laps: list[int] = field(default_factory=list)
+    missed: list[tuple[int, int]] = field(default_factory=list)
+    """Stretches not read, since they were last forgotten."""
+    resumed: int = 0
 
 
 class RingMachine(RuleBasedStateMachine):
@@ -89,6 +93,13 @@ class RingMachine(RuleBasedStateMachine):
         for _ in range(frames):
             self.publish(trades(DEPTH // 4, symbol_id=2, first=len(self.log)))
 
+    @precondition(lambda self: self.followers)
+    @rule(data=st.data(), unread=st.integers(UNREAD_MAX - 1, UNREAD_MAX + 2))
+    def publish_until_a_reader_is_at_the_edge(self, data: st.DataObject, unread: int) -> None:
+        follower = data.draw(st.sampled_from(self.followers))
+        while (count := follower.next + unread - 1 - len(self.log)) > 0:
+            self.publish(trades(min(count, DEPTH // 4), symbol_id=64, first=len(self.log)))
+
     @rule()
     def flush(self) -> None:
         self.writer.flush(NOW + len(self.log))
@@ -113,7 +124,9 @@ class RingMachine(RuleBasedStateMachine):
         poller = _native.Poller([_native.Ring(self.memory)], words)
         start = len(self.log) + 1
         assert poller.cursors == [start], "a reader begins with the next record"
-        self.followers.append(Follower(poller, start, wanted, next=start))
+        self.followers.append(
+            Follower(poller, start, wanted, next=start, missed=[(0, start)], resumed=start)
+        )
 
     @precondition(lambda self: self.followers)
     @rule(data=st.data(), count=st.integers(1, 2 * DEPTH))
@@ -121,13 +134,15 @@ class RingMachine(RuleBasedStateMachine):
         follower = data.draw(st.sampled_from(self.followers))
         poller = follower.poller
         published = len(self.log)
-        overrun = published - follower.next >= DEPTH
+        overrun = published + 1 - follower.next > UNREAD_MAX
         got = poll(poller, count)
         lost = poller.lost - follower.lost
         assert (lost > 0) == overrun, "lost is what was overwritten, and nothing else"
-        if overrun:  # and so that the reader is not overrun again at once
-            assert DEPTH // 4 <= published + 1 - (follower.next + lost) <= DEPTH // 2
         first, end = follower.next + lost, poller.cursors[0]
+        if overrun:  # and so that the reader is not overrun again at once
+            assert DEPTH // 4 <= published + 1 - first <= DEPTH // 2
+            follower.missed.append((follower.next, first))
+            follower.resumed = first
         passed = [self.log[s - 1] for s in range(first, end)]
         handed = [(s, raw) for s, raw in enumerate(passed, first) if self.wants(follower, raw)]
         assert [int(seq) for seq in got["seq"]] == [seq for seq, _ in handed]
@@ -137,6 +152,13 @@ class RingMachine(RuleBasedStateMachine):
         follower.next, follower.lost = end, poller.lost
         follower.received += len(handed)
         follower.filtered += len(passed) - len(handed)
+
+    @precondition(lambda self: self.followers)
+    @rule(data=st.data())
+    def forget_what_was_missed(self, data: st.DataObject) -> None:
+        follower = data.draw(st.sampled_from(self.followers))
+        follower.poller.forget_missed()
+        follower.missed.clear()
 
     @staticmethod
     def wants(follower: Follower, raw: bytes) -> bool:
@@ -155,6 +177,8 @@ class RingMachine(RuleBasedStateMachine):
             assert (poller.received, poller.filtered) == (follower.received, follower.filtered)
             read = poller.received + poller.filtered + poller.lost
             assert read == follower.next - follower.start
+            start = follower.missed[0][0] if follower.missed else follower.resumed
+            assert poller.missed == [(start, follower.resumed)]
 
     def teardown(self) -> None:
         if not hasattr(self, "writer"):
@@ -209,23 +233,44 @@ def test_frame_of_a_quarter_of_the_ring_is_taken_and_a_larger_one_is_refused() -
     assert poll(poller)["trade_id"].tolist() == list(range(DEPTH // 4))
 
 
-def test_reader_that_is_exactly_one_ring_behind_loses_nothing() -> None:
+FRAMES_TO_THE_EDGE = [[1] * UNREAD_MAX, [16, 16, 16, 14], [16, 16, 16, 12, 2], [3] * 20 + [2]]
+
+
+@pytest.mark.parametrize("frames", FRAMES_TO_THE_EDGE)
+def test_reader_that_is_a_ring_but_the_claimed_slots_behind_loses_nothing(
+    frames: list[int],
+) -> None:
     memory = new_ring()
     writer, poller = writer_of(memory), _native.Poller([_native.Ring(memory)])
-    for _ in range(4):
-        writer.publish_records(trades(16))
-    assert len(poll(poller)) == DEPTH
+    for size in frames:
+        writer.publish_records(trades(size))
+    assert poll(poller)["seq"].tolist() == list(range(1, UNREAD_MAX + 1))
     assert poller.lost == 0
 
 
-def test_reader_that_is_one_record_more_behind_is_lapped_and_goes_on_half_a_ring_behind() -> None:
+@pytest.mark.parametrize("frames", FRAMES_TO_THE_EDGE)
+def test_reader_that_is_one_record_more_behind_is_lapped_and_goes_on_half_a_ring_behind(
+    frames: list[int],
+) -> None:
     memory = new_ring()
     writer, poller = writer_of(memory), _native.Poller([_native.Ring(memory)])
-    for _ in range(4):
-        writer.publish_records(trades(16))
-    writer.publish_records(trades(1))
-    assert poll(poller)["seq"].tolist()[0] == 65 - 32 + 1
-    assert poller.lost == 33
+    poller.forget_missed()
+    for size in [*frames, 1]:
+        writer.publish_records(trades(size))
+    first = UNREAD_MAX + 1 - DEPTH // 2 + 1
+    assert poll(poller)["seq"].tolist()[0] == first
+    assert poller.lost == first - 1
+    assert poller.missed == [(1, first)]
+
+
+def test_next_writer_claims_no_more_than_the_last_one_had() -> None:
+    memory = new_ring()
+    writer, poller = writer_of(memory), _native.Poller([_native.Ring(memory)])
+    for size in [16, 16, 16, 13]:
+        writer.publish_records(trades(size))
+    writer_of(memory)  # and publishes that it came: the last record that there is room for
+    assert len(poll(poller)) == UNREAD_MAX
+    assert poller.lost == 0
 
 
 def test_epoch_and_sequence_go_on_under_the_next_writer() -> None:
@@ -276,10 +321,10 @@ def test_status_of_an_unwanted_symbol_is_filtered_and_of_a_wanted_one_is_not() -
 def test_filter_that_wants_nothing_still_moves_on() -> None:
     memory = new_ring()
     writer, poller = writer_of(memory), _native.Poller([_native.Ring(memory)], bitmap(set(), 1))
-    for _ in range(4):
-        writer.publish_records(trades(16))
+    for size in [16, 16, 16, 14]:
+        writer.publish_records(trades(size))
     assert len(poll(poller, 1)) == 0
-    assert (poller.filtered, poller.cursors) == (64, [65])
+    assert (poller.filtered, poller.cursors) == (UNREAD_MAX, [UNREAD_MAX + 1])
 
 
 def test_poll_returns_no_more_than_there_is_room_for() -> None:
