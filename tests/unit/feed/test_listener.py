@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import random
 import ssl
-from collections.abc import Awaitable, Callable
+import struct
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from picows import WSProtocolError
+from picows import WSFrame, WSMsgType, WSProtocolError, WSTransport
 
 from mdsys._listener import FrameListener
 from mdsys.feed.transport import FRAME_SIZE_MAX, open_socket
@@ -22,6 +27,7 @@ from tests.feeds import (
     PONG,
     FeedMemory,
     Peer,
+    acceptance,
     frame,
     run,
     serving,
@@ -32,22 +38,72 @@ TLS = ssl.create_default_context()
 
 
 class Client:
-    """One socket with a listener into a fresh feed."""
+    """One socket with a listener into a fresh feed.
 
-    def __init__(self, symbols: list[str] | None = None) -> None:
+    Args:
+        symbols: What it knows.
+        past_picows: Text may go past picows when the script begins; else picows has a part of a
+            frame by then, and gets all that comes with the rest of it.
+    """
+
+    def __init__(self, symbols: list[str] | None = None, *, past_picows: bool = True) -> None:
         self.memory = FeedMemory(symbols or ["BTCUSDT"])
+        self.past_picows = past_picows
         self.controls: list[bytes] = []
         self.listener = FrameListener(self.memory.venue, 7, self.controls.append)
         self.error: WSProtocolError | None = None
 
     async def talk(self, script: Callable[[Any], Awaitable[None]]) -> None:
         """Connect to a server that follows ``script``, and stay until the socket is gone."""
-        async with serving(script) as address:
+        connected = asyncio.Event()
+        pong = frame(b"pong", PONG)
+
+        async def begin(peer: Peer) -> None:
+            await connected.wait()
+            if self.past_picows:
+                ring = self.memory.writers[0]
+                before_ns = ring.watermark_ns
+                await peer.send(pong)
+                for _ in range(100_000):  # nothing awaitable tells that it was read
+                    if ring.watermark_ns != before_ns:
+                        break
+                    await asyncio.sleep(0)
+                await script(peer)
+            else:
+                peer.writer.write(pong[:3])
+                await script(LatePeer(peer, pong[3:]))
+
+        async with serving(begin) as address:
             transport = await open_socket(f"ws://{address}/ws", self.listener, tls=TLS)
+            connected.set()
             try:
                 await transport.wait_disconnected()
             except WSProtocolError as error:
                 self.error = error
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Callable[[bytes], None]]:
+        """Connect; yields what has the protocol read bytes, cut as they are given."""
+
+        async def script(peer: Peer) -> None:
+            await peer.reader.read()
+
+        async with serving(script) as address:
+            transport = await open_socket(f"ws://{address}", self.listener, tls=TLS)
+            protocol: Any = transport.underlying_transport.get_protocol()
+
+            def read(data: bytes) -> None:
+                while data:
+                    room = protocol.get_buffer(-1)
+                    size = min(len(room), len(data))
+                    room[:size] = data[:size]
+                    protocol.buffer_updated(size)
+                    data = data[size:]
+
+            read(frame(b"", PONG))  # from here on text may go past picows
+            yield read
+            transport.disconnect(False)
+            await transport.wait_disconnected()
 
     def trade_ids(self) -> list[int]:
         """Return the ids of the trades published since the last look."""
@@ -55,9 +111,22 @@ class Client:
         return [int(each) for each in records[records["kind"] == 1]["trade_id"]]
 
 
-@pytest.fixture
-def client() -> Client:
-    return Client()
+class LatePeer(Peer):
+    """A peer that has something left to send before all else."""
+
+    def __init__(self, peer: Peer, late: bytes) -> None:
+        super().__init__(peer.reader, peer.writer)
+        self.late = late
+
+    async def send(self, *parts: bytes) -> None:
+        """See Peer."""
+        late, self.late = self.late, b""
+        await super().send(late, *parts)
+
+
+@pytest.fixture(params=["past-picows", "through-picows"])
+def client(request: pytest.FixtureRequest) -> Client:
+    return Client(past_picows=request.param == "past-picows")
 
 
 def test_frames_of_one_read_are_published_between_connection_up_and_down(client: Client) -> None:
@@ -71,6 +140,8 @@ def test_frames_of_one_read_are_published_between_connection_up_and_down(client:
     assert int(records[-1]["what"]) == Status.CONNECTION_DOWN
     assert int(records[0]["connection"]) == int(records[-1]["connection"]) == 7
     assert int(records[1]["price"]) == 6154001000000
+    assert len(set(records[1:6]["ts_recv"])) == 1
+    assert int(records[0]["ts_recv"]) <= int(records[1]["ts_recv"]) <= time.time_ns()
     assert client.memory.counter("frames") == 5
     assert client.memory.counter("connects") == client.memory.counter("disconnects") == 1
     assert client.memory.counter("connections") == 0
@@ -180,6 +251,12 @@ def test_frame_beyond_the_bound_is_counted_and_refused_with_1009(client: Client)
         pytest.param(lambda: frame(b"x", PING, fin=False), id="fragmented-ping"),
         pytest.param(lambda: frame(b"x" * 126, PING), id="long-ping"),
         pytest.param(lambda: b"\x81\x81maskx", id="masked"),
+        pytest.param(lambda: b"\x81\x7e\x00\x7d".ljust(4 + 125), id="16-bit-length-below-126"),
+        pytest.param(
+            lambda: b"\x81\x7f" + struct.pack(">Q", 65535).ljust(8 + 65535),
+            id="64-bit-length-below-65536",
+        ),
+        pytest.param(lambda: b"\x81\x7f" + b"\xff" * 8, id="64-bit-length-with-its-top-bit"),
     ],
 )
 def test_broken_framing_is_closed_with_1002_and_nothing_of_it_published(
@@ -369,3 +446,155 @@ def test_firehose_is_read_in_parts_of_a_bounded_size(client: Client) -> None:
     run(main())
     assert client.memory.counter("frames") == 100_000
     assert 1 << 16 <= max(sizes) <= 1 << 18
+
+
+@pytest.mark.parametrize("head", [b"\x81\xfe", b"\x81\x7e\x00\x05", b"\x83"])
+def test_frame_that_its_head_condemns_is_not_waited_for(client: Client, head: bytes) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.send(frame(trade(8)), head.ljust(4))
+        assert await peer.receive_close() == 1002
+
+    run(client.talk(script))
+    assert client.trade_ids() == [8]
+
+
+def test_frames_that_come_with_the_answer_to_the_upgrade_are_taken() -> None:
+    client = Client()
+
+    async def main() -> None:
+        async def script(peer: Peer) -> None:
+            answer = acceptance(await peer.reader.readuntil(b"\r\n\r\n"))
+            second = frame(trade(2))
+            await peer.send(answer, frame(trade(1)), frame(b"there?", PING), second[:50])
+            assert await peer.receive() == (PONG, b"there?")
+            assert client.memory.writers[0].cursor == 2  # connection_up and the trade
+            await peer.send(second[50:], frame(trade(3)))
+
+        async with serving(script, raw=True) as address:
+            transport = await open_socket(f"ws://{address}", client.listener, tls=TLS)
+            await transport.wait_disconnected()
+
+    run(main())
+    assert client.trade_ids() == [1, 2, 3]
+
+
+def test_handler_that_closes_ends_the_read(client: Client) -> None:
+    client.listener = FrameListener(
+        client.memory.venue, 7, lambda _: client.listener.close(1000, "enough")
+    )
+
+    async def script(peer: Peer) -> None:
+        await peer.send(frame(trade(1)), frame(b'{"result":null,"id":1}'), frame(trade(2)))
+        assert await peer.receive_close() == 1000
+        await peer.send(frame(b"\x03\xe8", CLOSE))
+
+    run(client.talk(script))
+    assert client.trade_ids() == [1]
+
+
+class Watched(FrameListener):
+    """Notes what comes by way of picows."""
+
+    seen: list[WSMsgType]
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """See WSListener."""
+        self.seen.append(frame.msg_type)
+        super().on_ws_frame(transport, frame)
+
+
+def test_picows_sees_nothing_but_what_is_no_text_and_what_came_behind_it_in_a_read() -> None:
+    client = Client()
+    client.listener = listener = Watched(client.memory.venue, 7, client.controls.append)
+    listener.seen = []
+
+    async def script(peer: Peer) -> None:
+        await peer.send(*(frame(trade(i)) for i in range(1, 11)))
+        await peer.send(frame(trade(11)), frame(b"a", PING), frame(trade(12)))
+        assert await peer.receive() == (PONG, b"a")
+        await peer.send(frame(trade(13)), frame(b"b", PING))
+        assert await peer.receive() == (PONG, b"b")
+
+    run(client.talk(script))
+    assert client.trade_ids() == list(range(1, 14))
+    kinds = [WSMsgType.PONG, WSMsgType.PING, WSMsgType.TEXT, WSMsgType.PING]
+    assert listener.seen == kinds
+
+
+def test_text_frame_within_another_frame_is_no_message_wherever_reads_begin() -> None:
+    client = Client()
+    outer = frame(frame(trade(666)), BINARY)
+
+    async def main() -> None:
+        async with client.reading() as read:
+            for cut in range(1, len(outer)):
+                read(outer[:cut])
+                read(outer[cut:])
+                read(frame(b"", PONG) + outer[:cut])
+                read(outer[cut:])
+                read(frame(trade(cut)))
+
+    run(main())
+    assert client.trade_ids() == list(range(1, len(outer)))
+    assert client.memory.counter("frames_binary") == 2 * (len(outer) - 1)
+
+
+def test_message_inside_a_message_is_refused_also_in_a_read_of_its_own() -> None:
+    client = Client()
+
+    async def main() -> None:
+        async with client.reading() as read:
+            read(frame(b"{", fin=False))
+            read(frame(trade(1)))
+
+    run(main())
+    assert client.trade_ids() == []
+    assert client.memory.counter("frames_protocol") == 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_each_message_is_taken_once_and_in_order_however_reads_cut_the_stream(seed: int) -> None:
+    client = Client()
+    chance = random.Random(seed)
+    answers: list[bytes] = []
+
+    def answer() -> bytes:
+        answers.append(b'{"result":null,"id":1}'.ljust(chance.choice((0, 124, 125, 126, 127))))
+        return frame(answers[-1])
+
+    def message(number: int) -> bytes:
+        sizes = (0, 126, 127, 255, 256, 65535, 65536, 300_000)
+        whole = trade(number).ljust(chance.choice(sizes) if chance.random() < 0.1 else 0)
+        cut = chance.randrange(len(whole))
+        match chance.randrange(50):
+            case 0:
+                return frame(b"ping", PING) + frame(whole)
+            case 1:
+                return frame(b"binary", BINARY) + frame(whole)
+            case 2:
+                rest = frame(whole[cut:], CONTINUATION)
+                return frame(whole[:cut], fin=False) + frame(b"", PONG) + rest
+            case 3 | 4 | 5 | 6:
+                return answer() + frame(whole)
+        return frame(whole)
+
+    async def main() -> None:
+        async with client.reading() as read:
+            binaries = 0
+            for first in range(1, 2000, 50):
+                numbers = range(first, first + 50)
+                parts = [message(number) for number in numbers]
+                stream = b"".join(parts)
+                binaries += stream.count(b"binary")
+                ends = [0]
+                for part in parts:
+                    ends.append(ends[-1] + len(part))
+                near = [max(chance.choice(ends) + chance.randrange(-9, 9), 0) for _ in range(20)]
+                cuts = sorted({*near, *chance.choices(ends, k=10), 0, len(stream)})
+                for start, end in itertools.pairwise(cuts):
+                    read(stream[start:end])
+                assert client.trade_ids() == list(numbers)
+                assert client.controls == answers
+                assert client.memory.counter("frames_binary") == binaries
+
+    run(main())
