@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from mdsys import TICK, Kind, _native
+from mdsys.errors import InstanceInUse
 from mdsys.record.record import Ticks
+from mdsys.ring.lock import Lock, run_dir, start_ticks
 from mdsys.ring.segment import (
     ROOT_DIR,
     Geometry,
@@ -19,9 +21,7 @@ from mdsys.ring.segment import (
     map_file,
     open_instance,
     remove_segments,
-    run_dir,
     segment_path,
-    start_ticks,
 )
 
 NOW = 1_700_000_000_000_000_000
@@ -58,6 +58,8 @@ def cleaned(name: str, *directories: Path) -> Iterator[str]:
     try:
         yield name
     finally:
+        with contextlib.suppress(InstanceInUse):  # by ourselves, when a test has failed
+            Lock.take(name).remove()  # waits for the feeds of a daemon that was killed
         remove_segments(name, *directories)
         (run_dir() / f"{name}.lock").unlink(missing_ok=True)
 

@@ -20,11 +20,13 @@ from dataclasses import dataclass, field
 
 from mdsys.config import Config
 from mdsys.daemon.plan import Assignment, assign
-from mdsys.errors import ConfigError, ExitCode
+from mdsys.errors import ConfigError, ExitCode, NoPermission
 from mdsys.feed.backoff import Backoff
 from mdsys.feed.plan import FeedPlan
 from mdsys.feed.report import MESSAGE_SIZE_MAX, read_message, report_pair
-from mdsys.ring.segment import ROOT_DIR, Geometry, group_id, huge_bytes, open_instance
+from mdsys.ring.rights import group_id, group_name, user_name
+from mdsys.ring.segment import ROOT_DIR, Geometry, huge_bytes, open_instance
+from mdsys.wording import plural
 
 DRAIN_S = 2.0
 """How long a feed may take to stop before it is killed."""
@@ -34,6 +36,7 @@ HEARTBEAT_S = 1.0
 SCALE = 8
 """Decimals of prices and sizes where the venue gives none."""
 DEFAULT_GROUP = "mdsys"
+"""Reads the instance where the configuration names no group and there is one of this name."""
 
 log = logging.getLogger("mdsys.daemon")
 
@@ -71,8 +74,8 @@ class Supervisor:
     Raises:
         InstanceInUse: It runs already.
         NoPermission: Segments, lock or group are not ours.
-        HostError: No room, or no such directory or group.
-        ConfigError: The symbols do not fit.
+        HostError: No room, or no such directory.
+        ConfigError: The symbols do not fit, or there is no such group.
     """
 
     def __init__(self, config: Config) -> None:
@@ -271,11 +274,11 @@ class Supervisor:
             refused = f", {self._refused_count} refused" if self._refused_count else ""
             log.info(
                 "ready: %s%s, %s, %s, %s",
-                _plural(self._assignment.symbol_count, "symbol"),
+                plural(self._assignment.symbol_count, "symbol"),
                 refused,
-                _plural(total, "connection"),
-                _plural(len(self._feeds), "feed"),
-                _plural(self.instance.geometry.ring_count, "ring"),
+                plural(total, "connection"),
+                plural(len(self._feeds), "feed"),
+                plural(self.instance.geometry.ring_count, "ring"),
             )
 
     # ---- the rest ----
@@ -292,34 +295,39 @@ class Supervisor:
         geometry = self.instance.geometry
         first = geometry.dir / f"mdsys.{self.instance.name}.ring.0"
         log.info(
-            "instance %s: %s, %d rings of %d records in %s (%s), %d feeds, process %d",
+            "instance %s: %s, %s of %d records in %s (%s), %s, process %d",
             self.instance.name,
             "adopted" if self.instance.adopted else "created",
-            geometry.ring_count,
+            plural(geometry.ring_count, "ring"),
             geometry.depth,
             geometry.dir,
             "2 MB pages" if huge_bytes(first) else "4 KB pages",
-            geometry.feed_count,
+            plural(geometry.feed_count, "feed"),
             os.getpid(),
         )
 
 
-def _usable_group(name: str) -> str | None:
-    """Return the group that may read; None where the default one does not exist on this host."""
-    if name == DEFAULT_GROUP:
-        try:
-            group_id(name)
-        except Exception:  # noqa: BLE001 - an absent default is no error, an absent choice is
-            log.warning("no group %s on this host: only this user can read the instance", name)
-            return None
-    return name
+def _usable_group(name: str | None) -> str | None:
+    """Return the group that shall read, None for our own.
+
+    One that the configuration names must be had, or the start fails; the default one need not.
+    """
+    if name is not None:
+        return name
+    try:
+        group_id(DEFAULT_GROUP)
+    except (ConfigError, NoPermission) as error:
+        log.warning(
+            "only %s and the group %s can read the instance: %s",
+            user_name(os.geteuid()),
+            group_name(os.getegid()),
+            error,
+        )
+        return None
+    return DEFAULT_GROUP
 
 
 def _ending(code: int) -> str:
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
     return f"ended with code {code}"
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

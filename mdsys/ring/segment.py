@@ -7,34 +7,38 @@ never take it; feeds inherit it, so it lasts until the last process that may wri
 
 A stop keeps the files. The next start with the same geometry adopts them, also after kill -9; with
 another geometry they are superseded: marked, unlinked and made anew.
+
+The names are all users' together, but each user may have a run directory, and so a lock, of its
+own. So the headers are asked too: what a living process writes is neither adopted nor removed,
+whoever it belongs to. Another user's segments are never adopted, nor replaced by a start, not even
+by root's: `mdsys clean` as that user or as root removes them once their writer is dead.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import grp
 import mmap
 import os
 import re
 import stat
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mdsys import _native
-from mdsys.errors import HostError, InstanceInUse, LayoutError, NoPermission
+from mdsys.errors import HostError, InstanceInUse, LayoutError, NoPermission, NotRunning
+from mdsys.ring.lock import Lock, run_dir, start_ticks
+from mdsys.ring.rights import foreign_owner, group_id, no_permission, user_name
 
 ROOT_DIR: Final = Path("/dev/shm")  # noqa: S108  a segment's home, not a temporary file's
 MODE: Final = 0o640
 """The owner writes, the group reads, others do neither."""
 MADV_POPULATE_WRITE: Final = 23
 """From linux/mman.h, since 5.14; Python 3.11 has no name for it."""
-ORPHAN_WAIT_SECONDS: Final = 5.0
-"""How long the feeds of a killed supervisor may take to die."""
+_STOPPED, _SUPERSEDED = 2, 3
+"""States of enum md_segment_state in which nobody writes, though the last writer may live on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,103 +70,23 @@ def parts(ring_count: int) -> list[str]:
     return ["cache", "counters", *(f"ring.{i}" for i in range(ring_count))]
 
 
-def run_dir() -> Path:
-    """Return where locks and control sockets lie, made if need be.
-
-    /run/mdsys when it is ours to write (or to make), else $XDG_RUNTIME_DIR/mdsys, else
-    /tmp/mdsys-UID.
-
-    Raises:
-        NoPermission: None of them can be had.
-    """
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    candidates = [Path("/run/mdsys"), *([Path(runtime) / "mdsys"] if runtime else [])]
-    candidates.append(Path(f"/tmp/mdsys-{os.getuid()}"))  # noqa: S108  owner and mode are checked
-    for path in candidates:
-        with contextlib.suppress(OSError):
-            path.mkdir(mode=0o755 if path.parent == Path("/run") else 0o700, exist_ok=True)
-            status = path.stat(follow_symlinks=False)
-            if status.st_uid == os.getuid() and os.access(path, os.W_OK):
-                return path
-    raise NoPermission(
-        f"no directory for the lock: {', '.join(map(str, candidates))} cannot be written; "
-        "set XDG_RUNTIME_DIR or run: install -d -o $USER /run/mdsys"
-    )
-
-
-def start_ticks(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot; 0 when there is none."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0
-    fields = status.rpartition(")")[2].split()  # from field 3 on; a name may hold blanks and ")"
-    return 0 if fields[0] in "ZX" else int(fields[19])  # dead and not reaped yet is dead
-
-
-@dataclass(slots=True)
-class Lock:
-    """The right to write an instance's segments."""
-
-    fd: int
-    path: Path
-
-    @classmethod
-    def take(cls, instance: str, *, orphan_wait: float = ORPHAN_WAIT_SECONDS) -> Lock:
-        """Take the lock of ``instance``.
-
-        Waits, at most ``orphan_wait`` seconds, when its owner is dead and its feeds are not yet.
-
-        Raises:
-            InstanceInUse: Somebody alive holds it.
-            NoPermission: The lock file cannot be opened.
-        """
-        path = run_dir() / f"{instance}.lock"
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except PermissionError as error:
-            raise NoPermission(f"{path}: {error.strerror}; it belongs to another user") from error
-        deadline = time.monotonic() + orphan_wait
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                owner = os.pread(fd, 64, 0).split()
-                pid, ticks = (int(owner[0]), int(owner[1])) if len(owner) == 2 else (0, 0)
-                if (pid and start_ticks(pid) == ticks) or time.monotonic() > deadline:
-                    os.close(fd)
-                    raise InstanceInUse(
-                        f"instance {instance!r} is in use by process {pid}; "
-                        "stop it or choose another instance name"
-                    ) from None
-                time.sleep(0.02)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()} {start_ticks(os.getpid())}\n".encode(), 0)
-        return cls(fd, path)
-
-    def release(self) -> None:
-        """Give it back. The file stays: unlinking a lock that others wait for splits it in two."""
-        os.close(self.fd)
-
-
-def map_file(path: Path, *, writable: bool = False) -> mmap.mmap:
+def map_file(path: Path, *, writable: bool = False, owner: int | None = None) -> mmap.mmap:
     """Map a whole segment, shared.
+
+    Args:
+        path: The segment.
+        writable: Whether to write it.
+        owner: Whose it must be, to be written; None: this process's user.
 
     Raises:
         FileNotFoundError: There is none.
-        NoPermission: Reading (or writing) it is not ours.
+        NoPermission: Reading it is not ours, or it is to be written and is another user's.
         LayoutError: It is no segment, or it is to be written and others may write it too.
     """
-    flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # /dev/shm is anybody's: links, FIFOs
     try:
-        fd = os.open(path, flags | (os.O_RDWR if writable else os.O_RDONLY))
+        fd = _open(path, os.O_RDWR if writable else os.O_RDONLY)
     except PermissionError as error:
-        group = _group_of(path)
-        raise NoPermission(
-            f"{path}: {error.strerror}; its readers must be in the group {group}: "
-            f"usermod -aG {group} $USER, then log in again"
-        ) from error
+        raise no_permission(path, error, writable=writable) from error
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO):
             raise LayoutError(f"{path}: {error.strerror}: no segment") from error
@@ -171,8 +95,10 @@ def map_file(path: Path, *, writable: bool = False) -> mmap.mmap:
         file = os.fstat(fd)
         if not stat.S_ISREG(file.st_mode):
             raise LayoutError(f"{path}: not a regular file: no segment")
-        if writable and (file.st_uid != os.geteuid() or file.st_mode & 0o022):
-            raise LayoutError(f"{path}: others than uid {os.geteuid()} may write it")
+        if writable and file.st_uid != (os.geteuid() if owner is None else owner):
+            raise foreign_owner(path, file.st_uid)  # it could be truncated under our feet
+        if writable and file.st_mode & 0o022:
+            raise LayoutError(f"{path}: others than {user_name(file.st_uid)} may write it")
         size = file.st_size
         if size < _native.HEADER_SIZE:
             raise LayoutError(f"{path}: {size} bytes: too short for a segment")
@@ -182,14 +108,12 @@ def map_file(path: Path, *, writable: bool = False) -> mmap.mmap:
         os.close(fd)
 
 
-def _group_of(path: Path) -> str:
-    try:
-        return path.group()
-    except (OSError, KeyError):
-        return "mdsys"
+def _open(path: Path, access: int) -> int:
+    """Open what may be anybody's in /dev/shm: a link, a FIFO, a directory."""
+    return os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-def create_file(path: Path, size: int, gid: int | None) -> mmap.mmap:
+def create_file(path: Path, size: int, gid: int) -> mmap.mmap:
     """Create a segment's file, all of its memory taken now, in 2 MB pages where they can be had.
 
     A tmpfs that is too small is an error here, and never a SIGBUS later. The order is what gives
@@ -198,16 +122,18 @@ def create_file(path: Path, size: int, gid: int | None) -> mmap.mmap:
     Raises:
         HostError: No room, or no such directory.
         NoPermission: The directory is not ours to write.
+        InstanceInUse: Somebody else is making it at this moment.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE)
     except PermissionError as error:
         raise NoPermission(f"{path}: {error.strerror}") from error
+    except FileExistsError as error:  # all were removed just now: one with another lock
+        raise InstanceInUse(f"{path}: made by another process at this moment") from error
     except FileNotFoundError as error:
         raise HostError(f"{path.parent}: no such directory; mount or make it first") from error
     try:
-        if gid is not None:
-            os.fchown(fd, -1, gid)
+        os.fchown(fd, -1, gid)
         os.fchmod(fd, MODE)  # whatever the umask was
         page = os.fstatvfs(fd).f_bsize  # of a hugetlbfs: its page size
         size = -(-size // page) * page
@@ -289,51 +215,41 @@ def open_instance(
     Raises:
         InstanceInUse: Another daemon has it.
         NoPermission: Lock or segments belong to another user, or the group cannot be given.
-        HostError: No room, or no such directory or group.
+        ConfigError: There is no such group.
+        HostError: No room, or no such directory.
     """
-    gid = group_id(group)
+    gid = os.getegid() if group is None else group_id(group)
     lock = Lock.take(name)
     try:
-        instance = _adopt(name, geometry, lock)
+        instance = _adopt(name, geometry, lock, gid)
         if instance is None:
             remove_segments(name, geometry.dir)
             instance = _create(name, geometry, lock, gid, now_ns)
         for segment in (instance.symbols, instance.cache, instance.counters):
             segment.take_over(pid, start_ticks(pid), now_ns)
     except BaseException:
-        lock.release()
+        lock.remove()
         raise
     return instance
 
 
-def group_id(group: str | None) -> int | None:
-    """Return the id of a group.
+def _adopt(name: str, geometry: Geometry, lock: Lock, gid: int) -> Instance | None:
+    """Return the instance as it was left, or None when it is not there whole and of this shape.
 
     Raises:
-        HostError: There is none of this name.
+        InstanceInUse: It is there, and a living process writes it.
+        NoPermission: It is there, and another user's.
     """
-    if group is None:
-        return None
+    door = segment_path(ROOT_DIR, name, "symbols")
+    paths = {part: segment_path(geometry.dir, name, part) for part in parts(geometry.ring_count)}
+    _refuse_living_writer(name, [door, *paths.values()])
     try:
-        return grp.getgrnam(group).gr_gid
-    except KeyError:
-        raise HostError(f"group {group!r} does not exist: groupadd --system {group}") from None
-
-
-def _adopt(name: str, geometry: Geometry, lock: Lock) -> Instance | None:
-    """Return the instance as it was left, or None when it is not there whole and of this shape."""
-    try:
-        root = map_file(segment_path(ROOT_DIR, name, "symbols"), writable=True)
-        symbols = _native.Symbols(root, writable=True)
-        _refuse_living_writer(name, symbols)
+        symbols = _native.Symbols(map_file(door, writable=True), writable=True)
         found = (symbols.ring_count, symbols.capacity, symbols.feed_count, Path(symbols.dir))
         wanted = (geometry.ring_count, geometry.max_symbols, geometry.feed_count, geometry.dir)
         if found != wanted:
             return None
-        maps = {
-            part: map_file(segment_path(geometry.dir, name, part), writable=True)
-            for part in parts(geometry.ring_count)
-        }
+        maps = {part: map_file(path, writable=True) for part, path in paths.items()}
         cache = _native.Cache(maps["cache"], writable=True)
         counters = _native.Counters(maps["counters"], writable=True)
         rings = [_native.Ring(maps[f"ring.{i}"], writable=True) for i in range(geometry.ring_count)]
@@ -343,20 +259,46 @@ def _adopt(name: str, geometry: Geometry, lock: Lock) -> Instance | None:
         return None
     if any(ring.depth != geometry.depth for ring in rings):
         return None
+    for path in (door, *paths.values()):
+        os.chown(path, -1, gid, follow_symlinks=False)  # it may have been another one's until now
     return Instance(name, geometry, lock, symbols, cache, counters, rings, adopted=True)
 
 
-def _refuse_living_writer(name: str, symbols: _native.Symbols) -> None:
-    """Refuse an owner that holds another lock: of the same user, but with another run directory."""
-    owner = symbols.writer_pid
-    if owner != os.getpid() and start_ticks(owner) == symbols.writer_start_ticks != 0:
-        raise InstanceInUse(
-            f"instance {name!r} is in use by process {owner}, whose lock is not in {run_dir()}; "
-            "stop it or choose another instance name"
-        )
+def _refuse_living_writer(name: str, paths: Iterable[Path]) -> None:
+    """Refuse an instance that somebody with another lock uses.
+
+    Raises:
+        InstanceInUse: A living process writes one of the files, whatever their layout or owner.
+    """
+    for path in paths:
+        if (found := _living_writer(path)) is not None:
+            pid, uid = found
+            raise InstanceInUse(
+                f"instance {name!r} is in use by process {pid} of {user_name(uid)}, "
+                f"whose lock is not in {run_dir()}; stop it or choose another instance name"
+            )
 
 
-def _create(name: str, geometry: Geometry, lock: Lock, gid: int | None, now_ns: int) -> Instance:
+def _living_writer(path: Path) -> tuple[int, int] | None:
+    """Return the process that writes a segment and the file's owner; None if it cannot be read."""
+    try:
+        fd = _open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:  # read, not mapped: its owner may be truncating it
+        header = _native.Segment(os.pread(fd, _native.HEADER_SIZE, 0))
+        uid = os.fstat(fd).st_uid
+    except (OSError, LayoutError):
+        return None
+    finally:
+        os.close(fd)
+    pid = header.writer_pid
+    if header.state in (_STOPPED, _SUPERSEDED) or pid == os.getpid():
+        return None
+    return (pid, uid) if start_ticks(pid) == header.writer_start_ticks != 0 else None
+
+
+def _create(name: str, geometry: Geometry, lock: Lock, gid: int, now_ns: int) -> Instance:
     made: list[Path] = []
 
     def make(directory: Path, part: str, size: int) -> mmap.mmap:
@@ -414,20 +356,31 @@ def _own_files(directory: Path, name: str) -> Iterator[Path]:
             yield path
 
 
-def remove_segments(name: str, *directories: Path) -> list[Path]:
+def remove_segments(name: str, *directories: Path, foreign: bool = False) -> list[Path]:
     """Supersede and unlink an instance's segments, the door first. The lock must be held.
 
+    Args:
+        name: The instance.
+        directories: Where else to look than in /dev/shm and where the door points to.
+        foreign: Whether to remove another user's too, as root may.
+
     Raises:
+        InstanceInUse: A living process writes them.
         NoPermission: They belong to another user.
     """
     paths = find_segments(name, *directories)
     paths.sort(key=lambda path: not path.name.endswith(".symbols"))
-    for path in paths:
+    _refuse_living_writer(name, paths)
+    owners = {path: path.stat(follow_symlinks=False).st_uid for path in paths}
+    for path, owner in owners.items():
+        if owner != os.geteuid() and not foreign:
+            raise foreign_owner(path, owner)
+    for path, owner in owners.items():
         try:
             with contextlib.suppress(LayoutError, ValueError):
-                _native.supersede_segment(map_file(path, writable=True))
+                _native.supersede_segment(map_file(path, writable=True, owner=owner))
             path.unlink()
-        except OSError as error:  # another user's, or a directory
+        except OSError as error:  # not our directory, or itself one
             raise NoPermission(f"{path}: {error.strerror}") from error
     return paths
 
@@ -439,4 +392,12 @@ def instances(directory: Path = ROOT_DIR) -> Sequence[str]:
         match[1]
         for path in directory.glob("mdsys.*.symbols")
         if (match := pattern.fullmatch(path.name))
+    )
+
+
+def not_there(name: str) -> NotRunning:
+    """Return the error for a reader whose instance has no segments, naming those that have."""
+    there = ", ".join(instances()) or "none"
+    return NotRunning(
+        f"instance {name!r} is not there (found: {there}); start it with mdsys run --config FILE"
     )

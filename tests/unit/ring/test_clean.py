@@ -11,15 +11,14 @@ import pytest
 
 from mdsys import cli
 from mdsys.consume.attach import SUPERSEDED, attach
+from mdsys.ring.lock import Lock, run_dir
 from mdsys.ring.segment import (
     ROOT_DIR,
     Geometry,
     Instance,
-    Lock,
     find_segments,
     open_instance,
     remove_segments,
-    run_dir,
 )
 
 DEPTH = 1024
@@ -94,10 +93,35 @@ def test_attached_reader_is_told_that_its_segments_are_gone(name: str) -> None:
         assert [ring.state for ring in market_data.rings] == [SUPERSEDED] * 2
 
 
-def test_lock_is_free_again_afterwards(name: str) -> None:
-    start(name).stop()
+def test_lock_is_free_again_afterwards_and_its_file_is_gone(name: str) -> None:
+    instance = start(name)
+    instance.stop()
+    assert instance.lock.path.exists()
     assert clean(name) == 0
+    assert not instance.lock.path.exists()
     Lock.take(name, orphan_wait=0).release()
+
+
+def test_lock_file_of_an_instance_without_segments_is_removed_too(name: str) -> None:
+    lock = Lock.take(name)
+    lock.release()
+    assert clean(name) == 0
+    assert not lock.path.exists()
+
+
+def test_daemon_with_another_run_directory_is_left_alone(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instance = start(name)
+    paths = find_segments(name)
+    monkeypatch.setattr(os, "getpid", lambda: 0)  # the writer seems to be another process
+    monkeypatch.setattr("mdsys.ring.lock.run_dir", lambda: tmp_path)
+    assert clean(name) == 75
+    monkeypatch.undo()
+    instance.stop()
+    assert find_segments(name) == paths
+    assert list(tmp_path.iterdir()) == []
+    assert f"instance {name!r} is in use by process {os.getpid()}" in capsys.readouterr().err
 
 
 def test_what_is_not_this_instances_stays(name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import grp
 import os
@@ -16,28 +17,27 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mdsys import LayoutError, MdsysError, NotRunning, Status, WriterGone, _native, attach
-from mdsys.errors import HostError, InstanceInUse
-from mdsys.ring import segment
+from mdsys import LayoutError, MdsysError, NotRunning, Status, WriterGone, _native, attach, cli
+from mdsys.errors import ConfigError, HostError, InstanceInUse, NoPermission
+from mdsys.ring import lock, segment
+from mdsys.ring.lock import Lock, run_dir, start_ticks
 from mdsys.ring.segment import (
     ROOT_DIR,
     Geometry,
     Instance,
-    Lock,
     find_segments,
     instances,
     map_file,
     parts,
     remove_segments,
-    run_dir,
     segment_path,
-    start_ticks,
 )
 from tests.instances import NOW, cleaned, geometry, new_name, running, start, trades, writer
 from tests.native import POSIX, PROGRAMS, compile_program, run_program, sanitizer_flags
@@ -62,15 +62,62 @@ def paths_of(instance: Instance) -> list[Path]:
     ]
 
 
-def run_child(code: str, *args: str, uid: int | None = None) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class User:
+    """Another user without rights, with a run directory of its own."""
+
+    uid: int
+    run: Callable[..., str]
+    """Run code with the instance's name and more arguments; return its one line of output."""
+    hold: Callable[..., subprocess.Popen[str]]
+    """Start it and wait until it has printed ``holding``."""
+    locks: Callable[[], list[Path]]
+
+
+@pytest.fixture
+def nobody(name: str) -> Iterator[User]:
+    uid = pwd.getpwnam("nobody").pw_uid
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to others
+        os.chown(folder, uid, -1)
+
+        def run(*arguments: str) -> str:
+            instance, code, *more = arguments
+            result = run_child(code, instance, *more, uid=uid, runtime=folder)
+            assert result.stderr == ""
+            return result.stdout.rstrip("\n")
+
+        def hold(instance: str, *more: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [sys.executable, "-c", child_code(HOLD, uid), instance, *more],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "XDG_RUNTIME_DIR": folder},
+            )
+            assert process.stdout is not None
+            assert process.stdout.readline() == "holding\n"
+            return process
+
+        yield User(uid, run, hold, lambda: list(Path(folder).glob("mdsys/*.lock")))
+        remove_segments(name, foreign=True)
+
+
+def child_code(code: str, uid: int | None) -> str:
+    prologue = f"os.setgroups([]); os.setgid({uid}); os.setuid({uid})\n" if uid else ""
+    imports = "import os, sys\nimport mdsys, numpy\nimport mdsys.cli, mdsys.ring.clean_command\n"
+    return imports + "from mdsys.ring import lock, segment\n" + prologue + textwrap.dedent(code)
+
+
+def run_child(
+    code: str, *args: str, uid: int | None = None, runtime: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run Python code as another process, perhaps as another user without groups."""
-    prologue = f"import os\nos.setgroups([]); os.setgid({uid}); os.setuid({uid})\n" if uid else ""
-    prologue = f"import sys\nimport mdsys, numpy\nfrom mdsys.ring import segment\n{prologue}"
     return subprocess.run(
-        [sys.executable, "-c", prologue + textwrap.dedent(code), *args],
+        [sys.executable, "-c", child_code(code, uid), *args],
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, **({"XDG_RUNTIME_DIR": runtime} if runtime else {})},
     )
 
 
@@ -101,9 +148,32 @@ def test_segments_belong_to_the_configured_group(name: str) -> None:
 
 
 def test_unknown_group_is_refused_with_the_command_that_makes_it(name: str) -> None:
-    with pytest.raises(HostError, match="groupadd --system no-such-group"):
+    with pytest.raises(ConfigError, match="groupadd --system no-such-group"):
         start(name, geometry(), group="no-such-group")
     assert find_segments(name) == []
+
+
+@as_root
+def test_group_that_the_daemon_is_not_in_is_refused_with_the_command_that_adds_it(
+    name: str, nobody: User
+) -> None:
+    result = nobody.run(name, OPEN, "root")
+    assert result == (
+        "NoPermission 77 group 'root': user nobody is not in it and so may not give it the "
+        "segments: usermod -aG root nobody, then log in again"
+    )
+    assert find_segments(name) == []
+    assert nobody.locks() == []
+
+
+@as_root
+def test_next_start_gives_the_segments_to_the_group_of_its_own_configuration(name: str) -> None:
+    start(name, geometry()).stop()
+    group = grp.getgrall()[-1]
+    instance = start(name, geometry(), group=group.gr_name)
+    instance.lock.release()
+    assert instance.adopted
+    assert {path.stat().st_gid for path in paths_of(instance)} == {group.gr_gid}
 
 
 def test_instances_are_found_by_name(name: str) -> None:
@@ -195,8 +265,24 @@ HOLD = """
         segment.Geometry(1, 64, 64, 1, segment.ROOT_DIR),
         group=None, pid=os.getpid(), now_ns=1)
     instance.symbols.add(b"BINANCE:S1", 0, 8, 8)
+    if "stop" in sys.argv:
+        instance.stop()
     print("holding", flush=True)
     sys.stdin.read()
+"""
+OPEN = """
+    try:
+        group = sys.argv[2] if len(sys.argv) > 2 else None
+        instance = segment.open_instance(
+            sys.argv[1], segment.Geometry(1, 64, 64, 1, segment.ROOT_DIR),
+            group=group, pid=os.getpid(), now_ns=1)
+        print("adopted" if instance.adopted else "created")
+    except mdsys.MdsysError as error:
+        print(type(error).__name__, int(error.exit_code), error)
+"""
+CLEAN = """
+    sys.stderr = sys.stdout
+    print(mdsys.cli.main(["clean", "--instance", sys.argv[1]]))
 """
 
 
@@ -238,15 +324,188 @@ def test_second_daemon_with_another_run_directory_is_refused_too(
     # The same user, once with and once without XDG_RUNTIME_DIR: two locks, one set of segments.
     first = spawn(HOLD, name)
     try:
-        monkeypatch.setattr(segment, "run_dir", lambda: tmp_path)
+        monkeypatch.setattr(lock, "run_dir", lambda: tmp_path)
         for shape in (geometry(), geometry(depth=128)):
-            with pytest.raises(InstanceInUse, match=f"process {first.pid}, whose lock is not in"):
+            with pytest.raises(
+                InstanceInUse, match=rf"process {first.pid} of user \w+, whose lock is not in"
+            ):
                 start(name, shape)
     finally:
         end(first)
     instance = start(name, geometry())
     assert instance.adopted, "once it is dead there is nobody to refuse"
     instance.lock.release()
+
+
+def test_writer_of_another_layout_is_refused_all_the_same(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = spawn(HOLD, name)
+    door = segment_path(ROOT_DIR, name, "symbols")
+    try:
+        monkeypatch.setattr(lock, "run_dir", lambda: tmp_path)
+        before = overwrite(door, 0, bytes(8) + b"\x07\x00\x00\x00" + b"\xff" * 20)
+        for act in (lambda: start(name, geometry()), lambda: remove_segments(name)):
+            with pytest.raises(InstanceInUse, match=f"process {first.pid} "):
+                act()
+        overwrite(door, 0, before)
+        door.unlink()  # the others are still being written
+        with pytest.raises(InstanceInUse, match=f"process {first.pid} "):
+            start(name, geometry(depth=128))
+        assert len(find_segments(name)) == 3
+    finally:
+        end(first)
+
+
+WRITE = """
+    path = segment.segment_path(segment.ROOT_DIR, sys.argv[1], "ring.0")
+    pid = os.getpid()
+    memory = segment.map_file(path, writable=True)
+    ring = segment._native.RingWriter(memory, pid, segment.start_ticks(pid), 1)
+    print("holding", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_feed_that_outlives_its_supervisor_and_the_lock_is_refused(name: str) -> None:
+    start(name, geometry()).lock.release()
+    feed = spawn(WRITE, name)
+    try:
+        for shape in (geometry(), geometry(depth=128)):
+            with pytest.raises(InstanceInUse, match=f"process {feed.pid} "):
+                start(name, shape)
+    finally:
+        end(feed)
+    instance = start(name, geometry())
+    instance.lock.release()
+    assert instance.adopted
+
+
+def test_stopped_instance_can_be_taken_over_while_its_last_process_lives_on(name: str) -> None:
+    first = spawn(HOLD, name, "stop")
+    try:
+        instance = start(name, geometry())
+        instance.lock.release()
+        assert instance.adopted
+    finally:
+        end(first)
+
+
+# ---- other users --------------------------------------------------------------------------------
+
+
+@as_root
+def test_living_daemon_of_another_user_is_neither_replaced_nor_removed(
+    name: str, nobody: User, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = nobody.hold(name)
+    try:
+        before = {path: path.stat().st_ino for path in find_segments(name)}
+        for shape in (geometry(), geometry(depth=128)):
+            with pytest.raises(
+                InstanceInUse, match=f"process {first.pid} of user nobody"
+            ) as caught:
+                start(name, shape)
+            assert int(caught.value.exit_code) == 75
+        assert cli.main(["clean", "--instance", name]) == 75
+        assert f"process {first.pid} of user nobody" in capsys.readouterr().err
+        assert {path: path.stat().st_ino for path in find_segments(name)} == before
+        with attach(name) as md:
+            assert [ring.state for ring in md.rings] == [0]
+            assert list(md.symbols) == ["BINANCE:S1"]
+        assert not (run_dir() / f"{name}.lock").exists(), "a refusal leaves nothing behind"
+    finally:
+        end(first)
+
+
+@as_root
+def test_dead_daemon_of_another_user_is_replaced_by_no_start_and_removed_by_roots_clean(
+    name: str, nobody: User
+) -> None:
+    end(nobody.hold(name))
+    before = {path: path.stat().st_ino for path in find_segments(name)}
+    assert len(before) == 4
+    for shape in (geometry(), geometry(depth=128)):
+        with pytest.raises(
+            NoPermission, match=r"belongs to user nobody: choose another instance name, .*clean as"
+        ):
+            start(name, shape)
+    with pytest.raises(NoPermission, match="user nobody"):
+        remove_segments(name)
+    assert {path: path.stat().st_ino for path in find_segments(name)} == before
+    with attach(name) as md:
+        assert cli.main(["clean", "--instance", name]) == 0
+        assert [ring.state for ring in md.rings] == [SUPERSEDED], "readers are told"
+    assert find_segments(name) == []
+
+
+@as_root
+def test_user_cannot_touch_roots_instance_and_is_told_whose_it_is(name: str, nobody: User) -> None:
+    first = start(name, geometry())
+    words = f"NoPermission 77 /dev/shm/mdsys.{name}.symbols belongs to user root: choose another"
+    assert nobody.run(name, OPEN).startswith(words), "it cannot even see whether it runs"
+    assert nobody.run(name, CLEAN).startswith(f"mdsys: {words.partition('77 ')[2]}")
+    for path in paths_of(first):
+        os.chown(path, -1, nobody.uid)  # as a reader, it can
+    in_use = f"instance '{name}' is in use by process {os.getpid()} of user root"
+    assert nobody.run(name, OPEN).startswith(f"InstanceInUse 75 {in_use}")
+    assert nobody.run(name, CLEAN).splitlines()[-1] == "75"
+    first.stop()
+    assert nobody.run(name, OPEN).startswith(words)
+    assert nobody.run(name, CLEAN).splitlines()[-1] == "77"
+    assert nobody.locks() == []
+    assert start(name, geometry()).adopted, "and none of it did any harm"
+
+
+@as_root
+def test_another_users_segment_is_never_mapped_to_be_written(name: str, nobody: User) -> None:
+    # It could be truncated under our feet, and hold whatever its maker likes.
+    start(name, geometry()).stop()
+    path = segment_path(ROOT_DIR, name, "ring.0")
+    os.chown(path, nobody.uid, -1)
+    with pytest.raises(NoPermission, match=r"ring\.0 belongs to user nobody"):
+        map_file(path, writable=True)
+    map_file(path).close()
+
+
+@as_root
+def test_file_that_another_user_plants_does_not_keep_an_instance_from_going_on(
+    name: str, nobody: User
+) -> None:
+    start(name, geometry()).stop()
+    planted = segment_path(ROOT_DIR, name, "ring.77")
+    planted.touch()
+    os.chown(planted, nobody.uid, -1)
+    instance = start(name, geometry())
+    instance.lock.release()
+    assert instance.adopted
+
+
+# ---- the lock -----------------------------------------------------------------------------------
+
+
+def test_lock_that_was_removed_while_we_were_taking_it_is_taken_anew(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Lock.take(name)
+    real, calls = fcntl.flock, 0
+
+    def flock(fd: int, operation: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:  # the file is open; now its holder cleans up and goes
+            first.remove()
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    second = Lock.take(name)
+    monkeypatch.undo()
+    assert calls == 2
+    assert second.path.stat().st_ino == os.fstat(second.fd).st_ino
+    with pytest.raises(InstanceInUse):
+        Lock.take(name, orphan_wait=0)
+    second.remove()
+    assert not second.path.exists()
 
 
 def test_lock_is_released_when_opening_fails(name: str, tmp_path: Path) -> None:
@@ -306,6 +565,14 @@ def test_supervisor_that_is_dead_and_not_reaped_counts_as_dead(name: str) -> Non
     zombie.wait()
     assert start_ticks(zombie.pid) == 0
     assert start_ticks(os.getpid()) > 0
+
+
+def test_process_that_is_dying_counts_as_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, _, after = Path("/proc/self/stat").read_text().rpartition(")")
+    fields = after.split()
+    fields[6] = str(int(fields[6]) | 4)  # as after its files were closed, before it is a zombie
+    monkeypatch.setattr(Path, "read_text", lambda _: f"{before}) {' '.join(fields)}")
+    assert start_ticks(os.getpid()) == 0
 
 
 def _holders_of(path: Path) -> list[int]:
@@ -557,20 +824,6 @@ def test_start_never_writes_through_a_planted_link(name: str, tmp_path: Path) ->
     assert not segment_path(ROOT_DIR, name, "cache").is_symlink()
 
 
-@as_root
-def test_segments_that_another_user_made_are_not_adopted(name: str) -> None:
-    # They could be truncated under our feet, and hold whatever their maker likes.
-    first = start(name, geometry())
-    first.symbols.add(b"EVIL:1", 0, 8, 8)
-    first.lock.release()
-    for path in paths_of(first):
-        os.chown(path, pwd.getpwnam("nobody").pw_uid, -1)
-    second = start(name, geometry())
-    assert not second.adopted
-    assert {path.stat().st_uid for path in paths_of(second)} == {0}
-    second.lock.release()
-
-
 # ---- rights ------------------------------------------------------------------------------------
 
 
@@ -587,7 +840,12 @@ def test_user_outside_the_group_is_told_how_to_get_in(name: str) -> None:
         result = run_child(code, instance.name, uid=nobody)
         assert result.stderr == ""
         assert result.stdout.startswith("NoPermission 77 /dev/shm/mdsys.")
-        assert "must be in the group root: usermod -aG root $USER" in result.stdout
+        assert "user root shares it with no group of readers" in result.stdout
+        assert "usermod" not in result.stdout, "root's group is no group of readers"
+        for path in paths_of(instance):
+            os.chown(path, -1, grp.getgrnam("mail").gr_gid)
+        result = run_child(code, instance.name, uid=nobody)
+        assert "must be in the group mail: usermod -aG mail $USER" in result.stdout
 
 
 @as_root
@@ -602,7 +860,7 @@ def test_read_only_directory_is_no_permission_and_leaves_nothing() -> None:
         except mdsys.MdsysError as error:
             print(type(error).__name__, int(error.exit_code), error)
         print(segment.find_segments(sys.argv[1], Path(sys.argv[2])))
-        (segment.run_dir() / f"{sys.argv[1]}.lock").unlink()
+        print(os.listdir(lock.run_dir()))
     """
     name = new_name()
     with tempfile.TemporaryDirectory() as directory:  # pytest's own are closed to others
@@ -612,7 +870,7 @@ def test_read_only_directory_is_no_permission_and_leaves_nothing() -> None:
     assert result.stderr == ""
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"NoPermission 77 {directory}/mdsys.{name}.cache: Permission denied")
-    assert lines[1] == "[]"
+    assert lines[1:] == ["[]", "[]"]
 
 
 # ---- memory ------------------------------------------------------------------------------------
@@ -684,7 +942,7 @@ def huge_pages(tmp_path: Path) -> Iterator[Path]:
         if int(knob.read_text()) < wanted:
             pytest.skip("no huge pages to be had: memory is too scattered")
         result = subprocess.run(
-            ["mount", "-t", "hugetlbfs", "-o", "pagesize=2M", "mdsys-test", str(tmp_path)],
+            ["mount", "-t", "hugetlbfs", "-o", "pagesize=2M,size=8M", "mdsys-test", str(tmp_path)],
             capture_output=True,
             check=False,
         )
