@@ -42,6 +42,8 @@ cdef extern from "mdsys/decimal.h" nogil:
     md_decimal_result md_decimal_parse(const char *text, size_t size, unsigned scale, int64_t *out)
     size_t md_decimal_format(int64_t value, unsigned scale, char *out)
     const char *md_decimal_scan(const char *at, const char *last8, unsigned scale, int64_t *out)
+    const char *md_decimal_scan_known(const char *at, const char *last8, unsigned scale,
+                                      unsigned decimals, int64_t *out)
 
 
 cdef extern from "feed.h" nogil:
@@ -74,11 +76,12 @@ cdef extern from "feed.h" nogil:
                            uint32_t ring, unsigned price_scale, unsigned size_scale, md_cell *cell)
 
 
-cdef extern from "decode_binance.h" nogil:
-    md_frame_result md_decode_binance_spot(
-        md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection)
-    md_frame_result md_decode_binance_usdm(
-        md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection)
+cdef extern from "decoders.h" nogil:
+    const unsigned MD_DECODER_COUNT
+    struct md_decoder:
+        const char *name
+    const md_decoder *md_decoders
+    md_decode_fn md_decoder_named(const char *name)
 
 
 cdef extern from *:
@@ -92,16 +95,8 @@ cdef extern from *:
     void *md_lines(size_t count, size_t size) nogil
 
 
-DECODERS = ("binance_spot", "binance_usdm")
+DECODERS = tuple([md_decoders[i].name.decode() for i in range(MD_DECODER_COUNT)])
 """What `Decoder` takes as a name."""
-
-
-cdef md_decode_fn decoder_named(str name) except NULL:
-    if name == "binance_spot":
-        return md_decode_binance_spot
-    if name == "binance_usdm":
-        return md_decode_binance_usdm
-    raise ValueError(f"no decoder is named {name}; there are {', '.join(DECODERS)}")
 
 
 cdef class _Guarded:
@@ -154,7 +149,9 @@ cdef class Decoder:
     def __cinit__(self, str name not None, symbols: Mapping, uint64_t depth=32768):
         if depth < 64 or depth & (depth - 1):
             raise ValueError(f"depth {depth}: give a power of 2, at least 64")
-        self.function = decoder_named(name)
+        self.function = md_decoder_named(name.encode())
+        if self.function == NULL:
+            raise ValueError(f"no decoder is named {name}; there are {', '.join(DECODERS)}")
         self.guarded = _Guarded()
         self.cell_count = len(symbols)
         self.cells = <md_cell *>md_lines(max(len(symbols), 1), sizeof(md_cell))
@@ -291,20 +288,27 @@ def decimal_parse(bytes text not None, scale: int):
     return result, value if result == MD_DECIMAL_OK else None
 
 
-def decimal_scan(bytes frame not None, scale: int, Py_ssize_t at=0):
+def decimal_scan(bytes frame not None, scale: int, Py_ssize_t at=0, decimals=None):
     """Return (place of the closing quote, value) of md_decimal_scan, or None when it declines.
 
     Args:
         frame: At least 8 bytes: it reads whole words.
         scale: In [0, 18].
         at: Where the number begins.
+        decimals: Ask md_decimal_scan_known instead, for a number with so many, in [0, 8].
     """
     cdef int64_t value
     if not 0 <= at <= len(frame) or len(frame) < 8:
         raise ValueError(f"frame of {len(frame)} bytes, number at {at}")
+    if decimals is not None and not 0 <= decimals <= 8:
+        raise ValueError(f"{decimals} decimals: in [0, 8]")
     cdef const char *text = _decimals.put(frame)
-    cdef const char *quote = md_decimal_scan(
-        text + at, text + len(frame) - 8, checked_scale(scale), &value)
+    cdef const char *last8 = text + len(frame) - 8
+    cdef const char *quote
+    if decimals is None:
+        quote = md_decimal_scan(text + at, last8, checked_scale(scale), &value)
+    else:
+        quote = md_decimal_scan_known(text + at, last8, checked_scale(scale), decimals, &value)
     return None if quote == NULL else (quote - text, value)
 
 

@@ -1,6 +1,7 @@
 /* libFuzzer harness of the Binance decoders.
  *
- * Input: one byte for the market (bit 0: futures), then the frame. The frame lies in memory of its
+ * Input: one byte for the market (bit 0: futures; the rest: with how many decimals prices and sizes
+ * came before, which the USD-M scanner guesses by), then the frame. The frame lies in memory of its
  * very size, so AddressSanitizer sees any byte read beside it. Asserted besides: a refused frame
  * publishes nothing but the status that says so, and what the positional scanner takes the flat
  * one takes alike, record for record.
@@ -44,7 +45,7 @@ struct rig {
     struct md_feed feed;
 };
 
-static void rig_init(struct rig *rig) {
+static void rig_init(struct rig *rig, uint8_t decimals) {
     memset(rig, 0, sizeof *rig);
     rig->ring.slots = rig->slots;
     rig->ring.mask = DEPTH - 1;
@@ -53,6 +54,9 @@ static void rig_init(struct rig *rig) {
     CHECK(md_feed_init(&rig->feed, &rig->ring, 1, &rig->counters, 2) == 0);
     CHECK(md_feed_add_symbol(&rig->feed, "BTCUSDT", 7, 1, 0, 8, 8, &rig->cells[0]) == 0);
     CHECK(md_feed_add_symbol(&rig->feed, "A", 1, 2, 0, 0, 18, &rig->cells[1]) == 0);
+    for (uint32_t i = 0; i <= rig->feed.table_mask; i++) {
+        rig->feed.table[i].price_decimals = rig->feed.table[i].size_decimals = decimals;
+    }
     /* Ids seen before: some frames continue, most do not. */
     rig->cells[0].venue_trade_id = 3735683258;
     rig->cells[0].venue_book_id = 50093239202;
@@ -72,8 +76,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         return 0;
     }
     memcpy(frame, data + 1, size);
-    rig_init(&both);
-    rig_init(&flat);
+    rig_init(&both, (data[0] >> 1) % 9);
+    rig_init(&flat, 0);
 
     enum md_frame_result result = futures ? md_decode_binance_usdm(&both.feed, frame, size, 7, 3)
                                           : md_decode_binance_spot(&both.feed, frame, size, 7, 3);

@@ -14,90 +14,145 @@
 struct positional {
     const char *at;
     const char *end;
-    const char *last8; /* end - 8: where the last whole word begins; within the frame */
+    const char *last8; /* where the frame's last whole word begins */
+    bool futures;
 };
 
 /* All of it in one function: what is decided per frame is decided by the compiler. */
 #define POSITIONAL_INLINE static inline __attribute__((always_inline))
 
-/* Step over a literal of 2 bytes or more. */
-#define TAKE(scan, literal) positional_take(scan, literal, sizeof(literal) - 1)
+/* Whether size bytes are left. What always has one width is compared and read without a look at the
+ * end; each stretch of such begins with this, or with ROOM and an example of the stretch. */
+POSITIONAL_INLINE bool positional_room(const struct positional *scan, ptrdiff_t size) {
+    return scan->end - scan->at >= size;
+}
 
-/* memcmp by words that overlap, since compilers call the function for most sizes. */
-#define POSITIONAL_SAME(type, at, literal, size)                                                   \
-    for (size_t i = 0; i < (size); i += sizeof(type)) {                                            \
-        type word, expected;                                                                       \
-        size_t from = i + sizeof(type) <= (size) ? i : (size) - sizeof(type);                      \
-        memcpy(&word, (at) + from, sizeof word);                                                   \
-        memcpy(&expected, (literal) + from, sizeof expected);                                      \
-        differ |= (uint64_t)(word ^ expected);                                                     \
-    }
+#define ROOM(scan, example) positional_room(scan, sizeof(example) - 1)
 
-POSITIONAL_INLINE bool positional_take(struct positional *scan, const char *literal, size_t size) {
-    uint64_t differ = 0;
-    if (scan->end - scan->at < (ptrdiff_t)size) {
-        return false;
+POSITIONAL_INLINE uint64_t positional_load8(const char *at) {
+    uint64_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+POSITIONAL_INLINE uint32_t positional_load4(const char *at) {
+    uint32_t word;
+    memcpy(&word, at, sizeof word);
+    return word;
+}
+
+/* Compare by words that overlap, since compilers call memcmp for most sizes. */
+POSITIONAL_INLINE bool positional_same(const char *at, const char *literal, size_t size) {
+    size_t i = 0;
+    for (; size >= 8 && i < size; i += 8) {
+        size_t from = i + 8 <= size ? i : size - 8;
+        if (positional_load8(at + from) != positional_load8(literal + from)) {
+            return false;
+        }
     }
-    if (size >= 8) {
-        POSITIONAL_SAME(uint64_t, scan->at, literal, size)
-    } else if (size >= 4) {
-        POSITIONAL_SAME(uint32_t, scan->at, literal, size)
-    } else {
-        POSITIONAL_SAME(uint16_t, scan->at, literal, size)
+    for (; size >= 4 && i < size; i += 4) {
+        size_t from = i + 4 <= size ? i : size - 4;
+        if (positional_load4(at + from) != positional_load4(literal + from)) {
+            return false;
+        }
     }
-    if (differ != 0) {
+    for (; i < size; i++) {
+        if (at[i] != literal[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+POSITIONAL_INLINE bool positional_next(struct positional *scan, const char *literal, size_t size) {
+    if (!positional_same(scan->at, literal, size)) {
         return false;
     }
     scan->at += size;
     return true;
 }
 
-/* Step to the quote that ends a string. False when a byte comes first that needs a closer look:
- * an escape, anything below '"' or above DEL, or the end of the frame. */
-POSITIONAL_INLINE bool positional_text(struct positional *scan) {
+/* Step over a literal: NEXT where there is room, TAKE anywhere. */
+#define NEXT(scan, literal) positional_next(scan, literal, sizeof(literal) - 1)
+#define TAKE(scan, literal) (ROOM(scan, literal) && NEXT(scan, literal))
+
+/* Where in 16 bytes the first is that ends a string or needs a closer look: quote, escape,
+ * controls, what is beyond ASCII; blank and '!' too, so that one comparison does. 16: there is
+ * none. */
+POSITIONAL_INLINE unsigned positional_stop(const char *at) {
+#ifdef MD_DECIMAL_SSE2
+    __m128i text = _mm_loadu_si128((const __m128i *)(const void *)at);
+    __m128i plain = _mm_cmpgt_epi8(text, _mm_set1_epi8('"'));
+    __m128i escape = _mm_cmpeq_epi8(text, _mm_set1_epi8('\\'));
+    return (unsigned)__builtin_ctz(~(unsigned)_mm_movemask_epi8(_mm_andnot_si128(escape, plain)));
+#else
     const uint64_t ones = UINT64_C(0x0101010101010101);
-    for (; scan->at < scan->end; scan->at += 8) {
-        uint64_t word = md_load8(scan->at, scan->last8);
+    for (unsigned i = 0; i < 16; i += 8) {
+        uint64_t word = positional_load8(at + i);
         uint64_t escape = word ^ ones * '\\';
-        /* The high bit of each byte that stops us. A borrow can only set one above a true hit,
-         * and only the lowest counts. */
+        /* The high bit of each such byte. A borrow can only set one above a true hit, and only the
+         * lowest counts. */
         uint64_t hits = (((word - ones * ('"' + 1)) & ~word) | ((escape - ones) & ~escape) | word) &
                         ones * 0x80;
         if (hits != 0) {
-            scan->at += (unsigned)__builtin_ctzll(hits) / 8;
-            return scan->at < scan->end && *scan->at == '"';
+            return i + (unsigned)__builtin_ctzll(hits) / 8;
+        }
+    }
+    return 16;
+#endif
+}
+
+/* Step to the quote that ends a string. False when a byte comes first that needs a closer look, or
+ * the frame's end draws near: no string of ours ends in the last 16 bytes. */
+POSITIONAL_INLINE bool positional_text(struct positional *scan) {
+    for (; positional_room(scan, 16); scan->at += 16) {
+        unsigned stop = positional_stop(scan->at);
+        if (stop < 16) {
+            scan->at += stop;
+            return *scan->at == '"';
         }
     }
     return false;
 }
 
-/* Read an integer of up to 15 digits. */
+/* Read an integer of up to 15 digits. 16 bytes of room. */
 POSITIONAL_INLINE bool positional_uint(struct positional *scan, uint64_t *out) {
-    unsigned count;
-    uint64_t word = md_load8(scan->at, scan->last8);
-    if ((char)word == '0') {
+    if (*scan->at == '0') {
         return false;
     }
-    *out = md_digits8(word, &count);
-    scan->at += count;
-    if (count == 8) {
-        uint64_t more = md_digits8(md_load8(scan->at, scan->last8), &count);
-        *out = *out * md_pow10[count] + more;
+    unsigned count;
+    uint64_t first = md_minus_zeros(positional_load8(scan->at));
+    if (__builtin_expect(md_no_digits(first) != 0, 0)) {
+        *out = md_digits8(positional_load8(scan->at), &count);
         scan->at += count;
-        return count < 8;
+        return count != 0;
     }
-    return count > 0;
+    uint64_t second = md_minus_zeros(positional_load8(scan->at + 8));
+    uint64_t no_digits = md_no_digits(second);
+    if (no_digits == 0) {
+        return false;
+    }
+    unsigned bits = md_digit_bits(no_digits);
+    uint64_t values = md_digits_values(first, second << 8 << (56 - bits)); /* right-aligned */
+    *out = (uint32_t)values * md_pow10[bits / 8] + (values >> 32);
+    scan->at += 8 + bits / 8;
+    return true;
 }
+
+/* The same, with a literal before it. */
+#define UINT(scan, literal, out)                                                                   \
+    (positional_room(scan, sizeof(literal) - 1 + 16) && NEXT(scan, literal) &&                     \
+     positional_uint(scan, out))
 
 /* Read a time in ms, 13 digits, from 2001 to 2255; the flat scanner knows the others. Two words
  * hold it, with three digits in both. */
 POSITIONAL_INLINE bool positional_time(struct positional *scan, int64_t *ts_event) {
-    uint64_t first = md_minus_zeros(md_load8(scan->at, scan->last8));
-    uint64_t rest = md_minus_zeros(md_load8(scan->at + 5, scan->last8));
-    uint64_t ms = md_digits_value(first) * 100000 + md_digits_value(rest >> 24 << 24);
+    uint64_t first = md_minus_zeros(positional_load8(scan->at));
+    uint64_t rest = md_minus_zeros(positional_load8(scan->at + 5));
+    uint64_t values = md_digits_values(first, rest >> 24 << 24);
     unsigned char leading = (unsigned char)first;
     scan->at += 13;
-    *ts_event = (int64_t)(ms * 1000000);
+    *ts_event = (int64_t)(((uint32_t)values * UINT64_C(100000) + (values >> 32)) * 1000000);
     return (md_no_digits(first) | md_no_digits(rest)) == 0 && leading - 1U < 8;
 }
 
@@ -107,75 +162,113 @@ POSITIONAL_INLINE bool positional_skip_time(struct positional *scan) {
     return positional_time(scan, &unused);
 }
 
-/* The text is unusual for a number, or has more decimals than the scale: the general way. */
-static __attribute__((noinline)) const char *
-positional_odd_decimal(const char *first, const char *end, unsigned scale, int64_t *out) {
+/* The number has other decimals than expected, or something unusual: the general ways. */
+static __attribute__((noinline)) const char *positional_odd_decimal(
+    const char *first, const char *end, unsigned scale, uint8_t *decimals, int64_t *out) {
+    const char *quote = md_decimal_scan(first, end - 8, scale, out);
+    if (quote != NULL) {
+        const char *point = memchr(first, '.', (size_t)(quote - first));
+        *decimals = point == NULL ? 0 : (uint8_t)(quote - point - 1);
+        return quote;
+    }
     size_t room = (size_t)(end - first);
     size_t size_max = BINANCE_TEXT_SIZE_MAX + 1; /* with the quote */
-    const char *quote = memchr(first, '"', room < size_max ? room : size_max);
+    quote = memchr(first, '"', room < size_max ? room : size_max);
     bool ok = quote != NULL &&
               md_decimal_parse(first, (size_t)(quote - first), scale, out) == MD_DECIMAL_OK;
     return ok ? quote : NULL;
 }
 
-POSITIONAL_INLINE bool positional_decimal(struct positional *scan, unsigned scale, int64_t *out) {
+/* Read a price or size. Spot writes eight decimals; USD-M as many as the instrument's tick has, so
+ * as many as the last time. */
+POSITIONAL_INLINE bool positional_decimal(struct positional *scan,
+                                          const char *last8, /* as in md_decimal_scan_known */
+                                          unsigned scale,
+                                          uint8_t *decimals,
+                                          int64_t *out) {
     const char *first = scan->at;
-    scan->at = md_decimal_scan(first, scan->last8, scale, out);
+    unsigned expected = scan->futures ? *decimals : 8;
+    scan->at = md_decimal_scan_known(first, last8, scale, expected, out);
     if (__builtin_expect(scan->at == NULL, 0)) {
-        scan->at = positional_odd_decimal(first, scan->end, scale, out);
+        scan->at = positional_odd_decimal(first, scan->last8 + 8, scale, decimals, out);
     }
     return scan->at != NULL;
 }
 
-POSITIONAL_INLINE bool
-positional_price(struct positional *scan, const struct md_feed_symbol *symbol, int64_t *out) {
-    return positional_decimal(scan, symbol->price_scale, out);
-}
+/* Read a symbol's price or size, with a literal before it. */
+#define DECIMAL(scan, literal, symbol, which, out)                                                 \
+    (positional_room(scan, sizeof(literal) - 1 + MD_DECIMAL_ROOM) && NEXT(scan, literal) &&        \
+     positional_decimal(scan, NULL, symbol->which##_scale, &symbol->which##_decimals, out))
 
-POSITIONAL_INLINE bool
-positional_size(struct positional *scan, const struct md_feed_symbol *symbol, int64_t *out) {
-    return positional_decimal(scan, symbol->size_scale, out);
-}
+/* The same up to the end of the frame. */
+#define LAST_DECIMAL(scan, literal, symbol, which, out)                                            \
+    (TAKE(scan, literal) &&                                                                        \
+     positional_decimal(                                                                           \
+         scan, (scan)->last8, symbol->which##_scale, &symbol->which##_decimals, out))
 
 POSITIONAL_INLINE struct md_feed_symbol *positional_symbol(struct positional *scan,
                                                            struct md_feed *feed) {
+    static const uint64_t keep[4] = {UINT64_MAX, UINT64_MAX, 0, 0};
     const char *first = scan->at;
     if (!positional_text(scan)) {
         return NULL;
     }
-    return md_feed_find_symbol(feed, first, (size_t)(scan->at - first));
+    size_t size = (size_t)(scan->at - first);
+    if (__builtin_expect(size - 1 >= MD_SHORT_NAME_SIZE_MAX, 0)) {
+        return md_feed_find_symbol(feed, first, size);
+    }
+    struct md_short_name name, mask; /* positional_text has seen that there are 16 bytes */
+    memcpy(&name, first, sizeof name);
+    memcpy(&mask, (const char *)keep + sizeof mask - size, sizeof mask);
+    name.low &= mask.low;
+    name.high &= mask.high;
+    return md_feed_find_short(feed, name, size);
 }
 
-POSITIONAL_INLINE bool positional_end(struct positional *scan, bool wrapped) {
-    size_t size = wrapped ? 2 : 1;
-    return (size_t)(scan->end - scan->at) == size && scan->at[0] == '}' && scan->end[-1] == '}';
+POSITIONAL_INLINE bool positional_end(struct positional *scan) {
+    return scan->end - scan->at == 1 && *scan->at == '}';
+}
+
+/* Step over ,"m":true or ,"m":false; 10 bytes of room. Without a branch on which it is: that is a
+ * toss of a coin. */
+POSITIONAL_INLINE bool positional_maker(struct positional *scan, bool *buyer_is_maker) {
+    bool maker = scan->at[5] == 't';
+    uint64_t begin = positional_load8(maker ? ",\"m\":tru" : ",\"m\":fal");
+    uint32_t end = positional_load4(maker ? "true" : "alse");
+    bool same = positional_load8(scan->at) == begin;
+    scan->at += 10 - maker;
+    *buyer_is_maker = maker;
+    return same && positional_load4(scan->at - 4) == end;
 }
 
 /* "e":"trade","E": is behind us. Spot E s t p q T m M; USD-M E T s t p q X m. */
-POSITIONAL_INLINE bool
-positional_trade(const struct binance_context *context, struct positional *scan, bool wrapped) {
+POSITIONAL_INLINE bool positional_trade(const struct binance_context *context,
+                                        struct positional *scan) {
     int64_t ts_event = MD_ABSENT, price, size;
     uint64_t trade_id;
-    if (!positional_skip_time(scan) ||
-        (context->futures && !(TAKE(scan, ",\"T\":") && positional_time(scan, &ts_event)))) {
+    bool buyer_is_maker;
+    if (!ROOM(scan, "0123456789012,\"T\":0123456789012,\"s\":\"") || !positional_skip_time(scan) ||
+        (context->futures && !(NEXT(scan, ",\"T\":") && positional_time(scan, &ts_event))) ||
+        !NEXT(scan, ",\"s\":\"")) {
         return false;
     }
-    if (!TAKE(scan, ",\"s\":\"")) {
+    struct md_feed_symbol *symbol = positional_symbol(scan, context->feed);
+    if (symbol == NULL || !UINT(scan, "\",\"t\":", &trade_id) ||
+        !DECIMAL(scan, ",\"p\":\"", symbol, price, &price) ||
+        !DECIMAL(scan, "\",\"q\":\"", symbol, size, &size)) {
         return false;
     }
-    const struct md_feed_symbol *symbol = positional_symbol(scan, context->feed);
-    if (symbol == NULL || !TAKE(scan, "\",\"t\":") || !positional_uint(scan, &trade_id) ||
-        !TAKE(scan, ",\"p\":\"") || !positional_price(scan, symbol, &price) ||
-        !TAKE(scan, "\",\"q\":\"") || !positional_size(scan, symbol, &size)) {
+    if (context->futures) {
+        if (!ROOM(scan, "\",\"X\":\"MARKET\",\"m\":true}") || !NEXT(scan, "\",\"X\":\"MARKET\"") ||
+            !positional_maker(scan, &buyer_is_maker)) {
+            return false;
+        }
+    } else if (!ROOM(scan, "\",\"T\":0123456789012,\"m\":true,\"M\":true}") ||
+               !NEXT(scan, "\",\"T\":") || !positional_time(scan, &ts_event) ||
+               !positional_maker(scan, &buyer_is_maker) || !NEXT(scan, ",\"M\":true")) {
         return false;
     }
-    if (context->futures ? !TAKE(scan, "\",\"X\":\"MARKET\"")
-                         : !(TAKE(scan, "\",\"T\":") && positional_time(scan, &ts_event))) {
-        return false;
-    }
-    bool buyer_is_maker = TAKE(scan, ",\"m\":true");
-    if ((!buyer_is_maker && !TAKE(scan, ",\"m\":false")) ||
-        (!context->futures && !TAKE(scan, ",\"M\":true")) || !positional_end(scan, wrapped)) {
+    if (!positional_end(scan)) {
         return false;
     }
     binance_publish_trade(
@@ -184,27 +277,33 @@ positional_trade(const struct binance_context *context, struct positional *scan,
 }
 
 /* "u": is behind us. Spot u s b B a A; USD-M the same, then T E. */
-POSITIONAL_INLINE bool
-positional_quote(const struct binance_context *context, struct positional *scan, bool wrapped) {
+POSITIONAL_INLINE bool positional_quote(const struct binance_context *context,
+                                        struct positional *scan) {
     int64_t bid_price, bid_size, ask_price, ask_size;
     int64_t ts_event = MD_ABSENT;
     uint64_t update_id;
-    if (!positional_uint(scan, &update_id) || !TAKE(scan, ",\"s\":\"")) {
+    if (!UINT(scan, "\"u\":", &update_id) || !TAKE(scan, ",\"s\":\"")) {
         return false;
     }
-    const struct md_feed_symbol *symbol = positional_symbol(scan, context->feed);
-    if (symbol == NULL || !TAKE(scan, "\",\"b\":\"") ||
-        !positional_price(scan, symbol, &bid_price) || !TAKE(scan, "\",\"B\":\"") ||
-        !positional_size(scan, symbol, &bid_size) || !TAKE(scan, "\",\"a\":\"") ||
-        !positional_price(scan, symbol, &ask_price) || !TAKE(scan, "\",\"A\":\"") ||
-        !positional_size(scan, symbol, &ask_size) || *scan->at++ != '"') {
+    struct md_feed_symbol *symbol = positional_symbol(scan, context->feed);
+    if (symbol == NULL || !DECIMAL(scan, "\",\"b\":\"", symbol, price, &bid_price) ||
+        !DECIMAL(scan, "\",\"B\":\"", symbol, size, &bid_size) ||
+        !DECIMAL(scan, "\",\"a\":\"", symbol, price, &ask_price)) {
         return false;
     }
-    if (context->futures && (!TAKE(scan, ",\"T\":") || !positional_time(scan, &ts_event) ||
-                             !TAKE(scan, ",\"E\":") || !positional_skip_time(scan))) {
+    if (context->futures) {
+        if (!DECIMAL(scan, "\",\"A\":\"", symbol, size, &ask_size) ||
+            !ROOM(scan, "\",\"T\":0123456789012,\"E\":0123456789012") || !NEXT(scan, "\",\"T\":") ||
+            !positional_time(scan, &ts_event) || !NEXT(scan, ",\"E\":") ||
+            !positional_skip_time(scan)) {
+            return false;
+        }
+    } else if (!LAST_DECIMAL(scan, "\",\"A\":\"", symbol, size, &ask_size)) {
         return false;
+    } else {
+        scan->at++; /* the quote */
     }
-    if (!positional_end(scan, wrapped)) {
+    if (!positional_end(scan)) {
         return false;
     }
     binance_publish_quote(
@@ -214,7 +313,7 @@ positional_quote(const struct binance_context *context, struct positional *scan,
 
 /* One side of the book, "[" behind us, up to and with its "]". */
 POSITIONAL_INLINE bool positional_levels(struct positional *scan,
-                                         const struct md_feed_symbol *symbol,
+                                         struct md_feed_symbol *symbol,
                                          struct binance_levels *levels,
                                          unsigned flags) {
     if (scan->at < scan->end && *scan->at == ']') {
@@ -223,9 +322,9 @@ POSITIONAL_INLINE bool positional_levels(struct positional *scan,
     }
     do {
         int64_t price, size;
-        if (levels->pending == levels->pending_max || !TAKE(scan, "[\"") ||
-            !positional_price(scan, symbol, &price) || !TAKE(scan, "\",\"") ||
-            !positional_size(scan, symbol, &size) || !TAKE(scan, "\"]")) {
+        if (levels->pending == levels->pending_max ||
+            !LAST_DECIMAL(scan, "[\"", symbol, price, &price) ||
+            !LAST_DECIMAL(scan, "\",\"", symbol, size, &size) || !TAKE(scan, "\"]")) {
             return false;
         }
         binance_levels_put(levels, flags, price, size);
@@ -233,24 +332,29 @@ POSITIONAL_INLINE bool positional_levels(struct positional *scan,
     return scan->at[-1] == ']';
 }
 
-/* "e":"depthUpdate","E": is behind us. Spot E s U u b a; USD-M E T s U u pu b a. The slots are
+/* A function of its own: a book is long, and the registers of the short frames are dear. So it
+ * takes a copy: a scan whose address is known elsewhere lives in memory.
+ *
+ * "e":"depthUpdate","E": is behind us. Spot E s U u b a; USD-M E T s U u pu b a. The slots are
  * claimed as the rows are read; without the release at the end nobody sees them. */
-POSITIONAL_INLINE bool
-positional_depth(const struct binance_context *context, struct positional *scan, bool wrapped) {
+static __attribute__((noinline, flatten)) bool
+positional_depth(const struct binance_context *context, struct positional from) {
+    struct positional *scan = &from;
     int64_t ts_event = MD_ABSENT;
     uint64_t first, latest;
-    if (!positional_time(scan, &ts_event) ||
-        (context->futures && !(TAKE(scan, ",\"T\":") && positional_time(scan, &ts_event))) ||
-        !TAKE(scan, ",\"s\":\"")) {
+    if (!ROOM(scan, "0123456789012,\"T\":0123456789012,\"s\":\"") ||
+        !positional_time(scan, &ts_event) ||
+        (context->futures && !(NEXT(scan, ",\"T\":") && positional_time(scan, &ts_event))) ||
+        !NEXT(scan, ",\"s\":\"")) {
         return false;
     }
-    const struct md_feed_symbol *symbol = positional_symbol(scan, context->feed);
-    if (symbol == NULL || !TAKE(scan, "\",\"U\":") || !positional_uint(scan, &first) ||
-        !TAKE(scan, ",\"u\":") || !positional_uint(scan, &latest) || first > latest) {
+    struct md_feed_symbol *symbol = positional_symbol(scan, context->feed);
+    if (symbol == NULL || !UINT(scan, "\",\"U\":", &first) || !UINT(scan, ",\"u\":", &latest) ||
+        first > latest) {
         return false;
     }
     if (context->futures) {
-        if (!TAKE(scan, ",\"pu\":") || !positional_uint(scan, &first)) {
+        if (!UINT(scan, ",\"pu\":", &first)) {
             return false;
         }
         first++; /* pu was the last id that this frame does not cover */
@@ -265,7 +369,7 @@ positional_depth(const struct binance_context *context, struct positional *scan,
     }
     uint64_t bid_count = levels.pending;
     if (!TAKE(scan, ",\"a\":[") || !positional_levels(scan, symbol, &levels, MD_FLAG_SELL) ||
-        !positional_end(scan, wrapped)) {
+        !positional_end(scan)) {
         return false;
     }
     if (levels.pending != 0) {
@@ -282,31 +386,29 @@ positional_depth(const struct binance_context *context, struct positional *scan,
 
 POSITIONAL_INLINE bool
 positional_decode(const struct binance_context *context, const char *frame, size_t size) {
-    if (size < 16) {
+    if (size < 64) { /* nothing of ours is that short, or next to nothing */
         return false;
     }
-    struct positional scan = {.at = frame, .end = frame + size, .last8 = frame + size - 8};
-    bool wrapped = TAKE(&scan, "{\"stream\":\"");
-    if (wrapped) {
-        if (!positional_text(&scan) || !TAKE(&scan, "\",\"data\":{")) {
+    struct positional scan = {
+        .at = frame, .end = frame + size, .last8 = frame + size - 8, .futures = context->futures};
+    if (NEXT(&scan, "{\"stream\":\"")) {
+        scan.end--; /* the wrapper's brace */
+        if (*scan.end != '}' || !positional_text(&scan) || !TAKE(&scan, "\",\"data\":") ||
+            !ROOM(&scan, "{\"e\":\"depthUpdate\",\"E\":")) {
             return false;
         }
-    } else if (*scan.at++ != '{') {
-        return false;
     }
-    if (!context->futures && TAKE(&scan, "\"u\":")) {
-        return positional_quote(context, &scan, wrapped);
+    if (!context->futures && positional_same(scan.at, "{\"u\":", 5)) {
+        scan.at++;
+        return positional_quote(context, &scan);
     }
-    if (!TAKE(&scan, "\"e\":\"")) {
-        return false;
+    if (NEXT(&scan, "{\"e\":\"trade\",\"E\":")) {
+        return positional_trade(context, &scan);
     }
-    if (TAKE(&scan, "trade\",\"E\":")) {
-        return positional_trade(context, &scan, wrapped);
+    if (context->futures && NEXT(&scan, "{\"e\":\"bookTicker\",")) {
+        return positional_quote(context, &scan);
     }
-    if (context->futures && TAKE(&scan, "bookTicker\",\"u\":")) {
-        return positional_quote(context, &scan, wrapped);
-    }
-    return TAKE(&scan, "depthUpdate\",\"E\":") && positional_depth(context, &scan, wrapped);
+    return NEXT(&scan, "{\"e\":\"depthUpdate\",\"E\":") && positional_depth(context, scan);
 }
 
 #endif

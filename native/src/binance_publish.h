@@ -115,8 +115,7 @@ BINANCE_INLINE struct binance_levels binance_levels_begin(const struct binance_c
         .ts_event = ts_event,
         .ts_recv = context->ts_recv,
         .update_id = (int64_t)update_id,
-        .tag = md_record_tag(
-            symbol->symbol_id, MD_KIND_LEVEL, 0, symbol->price_scale, symbol->size_scale),
+        .tag = symbol->tag | md_record_tag(0, MD_KIND_LEVEL, 0, 0, 0),
         .pending_max = (symbol->ring->mask + 1) / 4,
     };
 }

@@ -46,14 +46,14 @@ int md_feed_add_symbol(struct md_feed *feed,
     if (2 * (uint64_t)(feed->symbol_count + 1) > (uint64_t)feed->table_mask + 1) {
         return -1;
     }
-    uint64_t hash = md_xxh3_64(name, size);
+    uint64_t hash = md_feed_hash(name, size);
     uint32_t place = (uint32_t)hash & feed->table_mask;
     while (feed->table[place].symbol_id != 0) {
         place = (place + 1) & feed->table_mask;
     }
     struct md_feed_symbol *symbol = &feed->table[place];
     *symbol = (struct md_feed_symbol){
-        .hash = hash,
+        .tag = md_record_tag(symbol_id, 0, 0, price_scale, size_scale),
         .cell = cell,
         .ring = &feed->rings[ring],
         .symbol_id = symbol_id,

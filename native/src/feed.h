@@ -14,6 +14,7 @@
 #include "mdsys/record.h"
 #include "mdsys/ring.h"
 #include "mdsys/symbols.h"
+#include "mdsys/xxh3.h"
 
 #define MD_FRAME_SIZE_MAX (1u << 20)
 
@@ -30,16 +31,19 @@ enum md_frame_result {
 
 /* One symbol of one venue as its feed sees it. */
 struct md_feed_symbol {
-    uint64_t hash; /* xxh3_64 of the native name */
+    uint64_t tag; /* md_record_tag of its records, without kind and flags */
     struct md_cell *cell;
     struct md_ring_writer *ring;
     uint32_t symbol_id; /* 0: this place of the table is free */
     uint8_t price_scale;
     uint8_t size_scale;
+    uint8_t price_decimals; /* of the last price, in [0, 8]: for decoders that guess the next */
+    uint8_t size_decimals;
+    char name[MD_NAME_SIZE_MAX]; /* native: without the venue; zeros behind it */
     uint8_t name_size;
-    uint8_t reserved0;
-    char name[64]; /* native: without the venue */
 };
+
+static_assert(sizeof(struct md_feed_symbol) == 96, "what a look-up needs lies in the first 48");
 
 /* One venue within one feed process. Feeds of several venues share rings and counters. */
 struct md_feed {
@@ -79,19 +83,59 @@ int md_feed_add_symbol(struct md_feed *feed,
 
 /* ---- per frame ------------------------------------------------------------------------------ */
 
+/* A short name in two words, with zeros behind it: cheap to hash and to compare. */
+struct md_short_name {
+    uint64_t low, high;
+};
+
+#define MD_SHORT_NAME_SIZE_MAX sizeof(struct md_short_name)
+
+static inline struct md_short_name md_short_name_of(const char *name, size_t size) {
+    struct md_short_name out = {0, 0};
+    memcpy(&out, name, size);
+    return out;
+}
+
+static inline uint64_t md_short_name_hash(struct md_short_name name) {
+    return md_xxh_fold(name.low ^ MD_XXH_PRIME64_1, name.high ^ MD_XXH_PRIME64_2);
+}
+
+/* The table is private to the process, so its hash may be any. size: in [1, MD_NAME_SIZE_MAX]. */
+static inline uint64_t md_feed_hash(const char *name, size_t size) {
+    return size <= MD_SHORT_NAME_SIZE_MAX ? md_short_name_hash(md_short_name_of(name, size))
+                                          : md_xxh3_64(name, size);
+}
+
+/* size: in [1, MD_SHORT_NAME_SIZE_MAX]. */
 static inline struct md_feed_symbol *
-md_feed_find_symbol(struct md_feed *feed, const char *name, size_t size) {
+md_feed_find_short(const struct md_feed *feed, struct md_short_name name, size_t size) {
+    for (uint32_t probe = (uint32_t)md_short_name_hash(name);; probe++) { /* ends: half are free */
+        struct md_feed_symbol *symbol = &feed->table[probe & feed->table_mask];
+        struct md_short_name found;
+        memcpy(&found, symbol->name, sizeof found);
+        if (found.low == name.low && found.high == name.high && symbol->name_size == size) {
+            return symbol;
+        }
+        if (symbol->symbol_id == 0) {
+            return NULL;
+        }
+    }
+}
+
+static inline struct md_feed_symbol *
+md_feed_find_symbol(const struct md_feed *feed, const char *name, size_t size) {
     if (size == 0 || size > MD_NAME_SIZE_MAX) {
         return NULL;
     }
-    uint64_t hash = md_xxh3_64(name, size);
-    for (uint32_t probe = (uint32_t)hash;; probe++) { /* ends: half of the places are free */
+    if (size <= MD_SHORT_NAME_SIZE_MAX) {
+        return md_feed_find_short(feed, md_short_name_of(name, size), size);
+    }
+    for (uint32_t probe = (uint32_t)md_feed_hash(name, size);; probe++) { /* ends: half are free */
         struct md_feed_symbol *symbol = &feed->table[probe & feed->table_mask];
         if (symbol->symbol_id == 0) {
             return NULL;
         }
-        if (symbol->hash == hash && symbol->name_size == size &&
-            memcmp(symbol->name, name, size) == 0) {
+        if (symbol->name_size == size && memcmp(symbol->name, name, size) == 0) {
             return symbol;
         }
     }
@@ -150,8 +194,7 @@ static inline void md_feed_publish(struct md_feed *feed,
                                    int64_t body2,
                                    int64_t body3) {
     struct md_ring_writer *ring = symbol->ring;
-    uint64_t tag = md_record_tag(
-        symbol->symbol_id, kind, flags | MD_FLAG_LAST, symbol->price_scale, symbol->size_scale);
+    uint64_t tag = symbol->tag | md_record_tag(0, kind, flags | MD_FLAG_LAST, 0, 0);
     struct md_slot *slot = md_ring_claim(ring, ring->next);
     md_cell_store(
         symbol->cell, part, ring->next, ts_event, ts_recv, tag, body0, body1, body2, body3);

@@ -189,6 +189,40 @@ def test_fast_scan_takes_whatever_a_venue_sends(text: str, scale: int, tail: byt
     assert decimal_scan(b"12345678" + text.encode() + tail, scale, 8) == (8 + len(text), expected)
 
 
+@given(
+    text=numbers(),
+    tail=st.sampled_from([b'"', b'","', b'"],["1.0","2"]', b"", b"x"]),
+    scale=SCALES,
+    decimals=st.integers(0, 8),
+)
+def test_scan_for_known_decimals_agrees_with_the_parser_or_declines(
+    text: str, tail: bytes, scale: int, decimals: int
+) -> None:
+    frame = b'{"a":"12' + text.encode() + tail
+    found = decimal_scan(frame, scale, 8, decimals)
+    if found is not None:
+        assert tail.startswith(b'"')
+        assert found == (8 + len(text), c_outcome(text, scale))
+
+
+@given(
+    text=st.from_regex(r"[0-9]{1,7}(\.[0-9]{1,8})?", fullmatch=True),
+    scale=SCALES,
+    tail=st.sampled_from([b'"', b'"}', b'","q":"1.00000000"}']),
+    wrong=st.integers(0, 8),
+)
+def test_scan_for_known_decimals_takes_those_and_no_others(
+    text: str, scale: int, tail: bytes, wrong: int
+) -> None:
+    expected = c_outcome(text, scale)
+    decimals = len(text.partition(".")[2])
+    if isinstance(expected, FixedProblem) or decimals > scale:
+        return
+    frame = b"12345678" + text.encode() + tail
+    assert decimal_scan(frame, scale, 8, decimals) == (8 + len(text), expected)
+    assert wrong == decimals or decimal_scan(frame, scale, 8, wrong) is None
+
+
 @given(value=VALUES, scale=SCALES)
 @example(value=0, scale=18)
 @example(value=-5, scale=18)

@@ -6,13 +6,19 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.binance_frames import DEPTH, QUOTE, TRADE, combined, edited
+from mdsys._decode import Decoder
+from mdsys.feed.frame import FrameResult, SymbolInfo
+from mdsys.record.fixed import to_fixed
+from tests.binance_frames import DECODER_NAMES, DEPTH, QUOTE, TRADE, combined, edited
 from tests.native import POSIX, PROGRAMS, SOURCES, compile_program, run_program
 
+BUILDS = {"sse2": (), "portable": ("-DMD_DECIMAL_PORTABLE",)}
+"""For x86-64, and what other processors get."""
 
-def taken(frame: bytes, *, futures: bool) -> bool:
+
+def taken(frame: bytes, *, futures: bool, build: str = "sse2") -> bool:
     program = compile_program(
-        PROGRAMS / "positional_takes.c", flags=(POSIX, str(SOURCES / "feed.c"))
+        PROGRAMS / "positional_takes.c", flags=(POSIX, *BUILDS[build], str(SOURCES / "feed.c"))
     )
     code = run_program(program, "usdm" if futures else "spot", frame.decode()).returncode
     assert code in (0, 1)
@@ -22,11 +28,12 @@ def taken(frame: bytes, *, futures: bool) -> bool:
 @pytest.mark.parametrize("futures", [False, True], ids=["spot", "usdm"])
 @pytest.mark.parametrize("wrap", [bytes, combined], ids=["raw", "combined"])
 @pytest.mark.parametrize("kind", [TRADE, QUOTE, DEPTH], ids=["trade", "quote", "depth"])
+@pytest.mark.parametrize("build", BUILDS)
 def test_frames_as_the_venue_sends_them_are_taken(
-    futures: bool, wrap: Callable[[bytes], bytes], kind: dict[bool, bytes]
+    futures: bool, wrap: Callable[[bytes], bytes], kind: dict[bool, bytes], build: str
 ) -> None:
-    assert taken(wrap(kind[futures]), futures=futures)
-    assert not taken(wrap(kind[futures]).replace(b":", b": ", 1), futures=futures)
+    assert taken(wrap(kind[futures]), futures=futures, build=build)
+    assert not taken(wrap(kind[futures]).replace(b":", b": ", 1), futures=futures, build=build)
 
 
 @pytest.mark.parametrize("futures", [False, True], ids=["spot", "usdm"])
@@ -36,3 +43,31 @@ def test_frames_as_the_venue_sends_them_are_taken(
 def test_unusual_numbers_do_not_cost_the_fast_way(futures: bool, price: str) -> None:
     assert taken(edited(TRADE[futures], p=price), futures=futures)
     assert taken(edited(DEPTH[futures], a=[["1.5", price]], b=[]), futures=futures)
+
+
+@pytest.mark.parametrize("futures", [False, True], ids=["spot", "usdm"])
+def test_a_number_is_exact_whatever_decimals_the_last_one_had(futures: bool) -> None:
+    decoder = Decoder(DECODER_NAMES[futures], {"BTCUSDT": SymbolInfo(1)})
+    texts = ["1.5", "1.25", "7", "0.00000001", "1.5", "1.50", "7", "7", "8.", "9999999.12345678"]
+    for n, text in enumerate(texts):
+        changes = {"p": text, "q": texts[-1 - n], "t": n + 1}
+        _, (tick,) = decoder.decode(edited(TRADE[futures], **changes))
+        assert tick["price"] == to_fixed(text, 8)
+        assert tick["size"] == to_fixed(texts[-1 - n], 8)
+
+
+@pytest.mark.parametrize("blank", ["", " "], ids=["fast", "flat"])
+def test_names_are_told_apart_at_any_length_and_by_any_byte(blank: str) -> None:
+    names = ["A" * size for size in range(1, 64)]
+    names += ["A" * (place - 1) + "B" + "A" * (17 - place) for place in range(1, 18)]
+    symbols = {name: SymbolInfo(1 + number) for number, name in enumerate(names)}
+    decoder = Decoder("binance_spot", symbols)
+    for name, info in symbols.items():
+        frame = edited(QUOTE[False], s=name).replace(b'"s":', b'"s":' + blank.encode())
+        _, ticks = decoder.decode(frame)
+        assert list(ticks["symbol_id"]) == [info.symbol_id]
+    for name in ("A" * 64, "A" * 15 + "\\u0041", "AB", "A" * 16 + "C", "A\\u0000"):
+        frame = edited(QUOTE[False], s="NAME").replace(b"NAME", name.encode())
+        result, ticks = decoder.decode(frame)
+        known = name == "A" * 15 + "\\u0041"
+        assert result == (FrameResult.OK if known else FrameResult.UNKNOWN_SYMBOL)

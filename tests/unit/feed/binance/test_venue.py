@@ -35,6 +35,22 @@ def test_stream_names_are_lower_case(venue: BinanceVenue) -> None:
     assert venue.streams("BTCUSDT_240927", ["book"])[0].startswith("btcusdt_240927@depth@")
 
 
+@BOTH
+@pytest.mark.parametrize(
+    ("given", "spelled"),
+    [("BTCUSDT", "BTCUSDT"), ("btcusdt", "BTCUSDT"), ("BTC USDT_240927", "BTCUSDT_240927")],
+)
+def test_symbols_are_spelled_in_capitals_without_blanks(
+    venue: BinanceVenue, given: str, spelled: str
+) -> None:
+    assert venue.spelled(given) == spelled
+
+
+@BOTH
+def test_symbol_beyond_ascii_is_spelled_as_it_is(venue: BinanceVenue) -> None:
+    assert venue.spelled("币安人生USDT") == "币安人生USDT"
+
+
 def test_endpoint_is_for_raw_frames_and_futures_are_routed_to_public() -> None:
     assert BINANCE.endpoint(BINANCE.url) == "wss://stream.binance.com:9443/ws"
     assert BINANCE_USDM.endpoint(BINANCE_USDM.url) == "wss://fstream.binance.com/public/ws"
