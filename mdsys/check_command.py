@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -22,18 +23,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the effective configuration as TOML, secrets masked.
+    """Print the effective configuration as TOML, secrets masked; what is not used, on stderr.
 
     Raises:
         ConfigError: The file has errors; all of them.
     """
-    print(to_toml(config.load(args.config)), end="")
+    checked = config.load(args.config)
+    print(to_toml(checked), end="")
+    if checked.not_used:
+        print(f"not used by this version: {', '.join(checked.not_used)}", file=sys.stderr)
     return 0
 
 
 def to_toml(checked: config.Config) -> str:
     """Return a configuration as TOML that means the same, except for what is masked."""
     values = asdict(checked)
+    del values["not_used"]
     venues = values.pop("venues")
     values["rings"]["buffer_size"] = size_text(checked.rings.buffer_size)
     lines = _assignments(

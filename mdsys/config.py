@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from mdsys import config_checks as checks
 from mdsys.config_checks import did_you_mean as did_you_mean
 from mdsys.config_checks import instance_name as instance_name
 from mdsys.errors import ConfigError
+from mdsys.wording import plural
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -53,6 +54,9 @@ class VenueFacts(Protocol):
     @property
     def streams_per_connection_max(self) -> int:
         """Most symbols times channels on one socket, in [1, 2^31)."""
+
+    def spelled(self, symbol: str) -> str:
+        """Return how the venue itself writes ``symbol``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,8 @@ class Config:
     """The whole file, every default filled in."""
 
     instance: str
-    group: str
+    group: str | None
+    """May read the segments; None: mdsys where it can be had, else the daemon's own."""
     profile: str
     rings: Rings
     memory: Memory
@@ -146,6 +151,8 @@ class Config:
     consumer: Consumer
     metrics: Metrics
     venues: tuple[VenueConfig, ...]
+    not_used: tuple[str, ...] = field(compare=False)
+    """Keys that the file gives and this version does nothing with: ``metrics.listen``."""
 
 
 def load(path: Path, *, venues: Mapping[str, VenueFacts] | None = None) -> Config:
@@ -190,9 +197,10 @@ def parse(
 
         venues = installed_venues()
     problems: list[str] = []
-    root = _Table(problems, source, "", values)
+    not_used: list[str] = []
+    root = _Table(problems, not_used, source, "", values)
     instance = root.take("instance", checks.instance_name, "default")
-    group = root.take("group", checks.group_name, "mdsys")
+    group = root.take("group", checks.group_name, None)
     profile_name = root.take("profile", checks.one_of(PROFILES), "latency")
     profile = PROFILES[profile_name]
 
@@ -218,15 +226,17 @@ def parse(
     feeds_sound = table.finish()
     if feeds_sound and feeds.cores and len(feeds.cores) < feeds.num_processes:
         table.refuse(
-            "cores", f"{len(feeds.cores)} for {feeds.num_processes} feeds: name one core for each"
+            "cores",
+            f"{len(feeds.cores)} for {plural(feeds.num_processes, 'feed')}: name one core for each",
         )
     if feeds_sound and rings_sound and rings.num_buffers < feeds.num_processes:
         root.refuse(
             "rings.num_buffers",
-            f"{rings.num_buffers} rings for {feeds.num_processes} feeds: each feed needs one",
+            f"{plural(rings.num_buffers, 'ring')} for {plural(feeds.num_processes, 'feed')}: "
+            "each feed needs one",
         )
 
-    table = root.table("consumer")
+    table = root.table("consumer", used=False)
     consumer = Consumer(
         table.take("consumer_batch_size", checks.integer(1, 65_536), profile.consumer_batch_size),
         table.take("adaptive_batching", checks.boolean, True),  # noqa: FBT003 - a default, not a switch
@@ -239,7 +249,7 @@ def parse(
             f"{consumer.max_queue_size} is less than one batch ({consumer.consumer_batch_size})",
         )
 
-    table = root.table("metrics")
+    table = root.table("metrics", used=False)
     metrics = Metrics(table.take("listen", checks.host_port, None))
     table.finish()
 
@@ -253,11 +263,24 @@ def parse(
             )
     count = sum(len(venue.symbols) for venue in found)
     if rings_sound and count > rings.max_symbols:
-        root.refuse("rings.max_symbols", f"{rings.max_symbols} is too few for {count} symbols")
+        root.refuse(
+            "rings.max_symbols", f"{rings.max_symbols} is too few for {plural(count, 'symbol')}"
+        )
     root.finish()
     if problems:
         raise ConfigError(*problems)
-    return Config(instance, group, profile_name, rings, memory, feeds, consumer, metrics, found)
+    return Config(
+        instance,
+        group,
+        profile_name,
+        rings,
+        memory,
+        feeds,
+        consumer,
+        metrics,
+        found,
+        tuple(not_used),
+    )
 
 
 def _venue(
@@ -271,7 +294,7 @@ def _venue(
         checks.list_of(checks.channel(name, has), least=1),
         tuple(channel for channel in ("trade", "quote", "book") if channel in has),
     )
-    symbol = checks.symbol_of(name)
+    symbol = checks.symbol_of(name, facts.spelled if facts else str)
     listed = table.take("symbols", checks.list_of(symbol), ())
     in_file = table.take("symbols_file", checks.symbols_file(folder, symbol), ())
     asked = table.take(
@@ -283,9 +306,11 @@ def _venue(
         symbols=tuple(dict.fromkeys(listed + in_file)),
         channels=channels,
         url=table.take("url", checks.url("ws", "wss"), None),
-        rest_url=table.take("rest_url", checks.url("http", "https"), None),
-        credentials=table.take("credentials", checks.list_of(checks.credential_name), ()),
-        calendar=table.take("calendar", checks.calendar_name, None),
+        rest_url=table.take("rest_url", checks.url("http", "https"), None, used=False),
+        credentials=table.take(
+            "credentials", checks.list_of(checks.credential_name), (), used=False
+        ),
+        calendar=table.take("calendar", checks.calendar_name, None, used=False),
         max_symbols_per_connection=max(1, min(asked, streams_max // len(channels))),
         batch_size=table.take("batch_size", checks.integer(1, 1_000), 50),
         limits=_limits(table),
@@ -303,12 +328,24 @@ def _limits(venue: _Table) -> Mapping[str, int]:
 
 
 class _Table:
-    """One table of the file, its keys taken one by one; problems go to a common list."""
+    """One table of the file, its keys taken one by one; problems go to a common list.
+
+    ``used``: whether this version does anything with the table; with a key, ``take`` is told.
+    """
 
     def __init__(
-        self, problems: list[str], source: str, path: str, values: Mapping[str, Any]
+        self,
+        problems: list[str],
+        not_used: list[str],
+        source: str,
+        path: str,
+        values: Mapping[str, Any],
+        *,
+        used: bool = True,
     ) -> None:
         self._problems = problems
+        self._not_used = not_used
+        self._used = used
         self._source = source
         self._path = path  # "", "rings" or "venue[0]"
         self._values = values
@@ -317,15 +354,24 @@ class _Table:
 
     def refuse(self, key: str, why: str) -> None:
         """Note what is wrong with ``key``."""
+        self._refuse(self._place(key), why)
+
+    def _refuse(self, place: str, why: str) -> None:
         self._sound = False
-        self._problems.append(f"{self._source}: {self._place(key)}: {why}")
+        self._problems.append(f"{self._source}: {place}: {why}")
 
     def _place(self, key: str) -> str:
         shown = key if re.fullmatch(r"[A-Za-z0-9_.-]+", key) else checks.shown(key)
         return f"{self._path}.{shown}" if self._path else shown
 
     def take(
-        self, key: str, check: Callable[[Any], T], default: D, *, required: bool = False
+        self,
+        key: str,
+        check: Callable[[Any], T],
+        default: D,
+        *,
+        required: bool = False,
+        used: bool = True,
     ) -> T | D:
         """Return what ``check`` makes of a key; ``default`` where it is absent or refused."""
         self._known.append(key)
@@ -333,17 +379,26 @@ class _Table:
             if required:
                 self.refuse(key, "missing")
             return default
+        if not (used and self._used):
+            self._not_used.append(self._place(key))
         try:
             return check(self._values[key])
+        except checks.WrongItems as error:
+            for index, problem in error.found[: checks.BAD_VALUES_SHOWN_MAX]:
+                self._refuse(f"{self._place(key)}[{index}]", problem)
+            if (more_count := len(error.found) - checks.BAD_VALUES_SHOWN_MAX) > 0:
+                self.refuse(key, f"and {more_count} more values are wrong")
         except ConfigError as error:
             for problem in error.problems:
                 self.refuse(key, problem)
-            return default
+        return default
 
-    def table(self, key: str) -> _Table:
+    def table(self, key: str, *, used: bool = True) -> _Table:
         """Return a table inside this one; an absent one is empty."""
         values = self.take(key, checks.table, dict[str, Any]())
-        return _Table(self._problems, self._source, self._place(key), values)
+        return _Table(
+            self._problems, self._not_used, self._source, self._place(key), values, used=used
+        )
 
     def tables(self, key: str) -> list[_Table]:
         """Return an array of tables, of at least one."""
@@ -351,7 +406,7 @@ class _Table:
         if self._values.get(key, []) == []:
             self.refuse(key, f"none: give at least one [[{key}]]")
         return [
-            _Table(self._problems, self._source, f"{key}[{index}]", each)
+            _Table(self._problems, self._not_used, self._source, f"{key}[{index}]", each)
             for index, each in enumerate(values)
         ]
 

@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
@@ -35,7 +35,16 @@ FILE_SIZE_BYTES_MAX = 64 << 20
 """A larger file is some other file; 2^20 symbols are 20 MB."""
 RING_SIZE_BYTES_MIN = 64 * 64  # the ring's least depth, in records
 RING_SIZE_BYTES_MAX = 16 << 30
-BAD_LINES_SHOWN_MAX = 10
+BAD_VALUES_SHOWN_MAX = 10
+"""Of one array, or of one file."""
+
+
+class WrongItems(ConfigError):
+    """Some values of an array are wrong; ``found`` has the place of each, and what is wrong."""
+
+    def __init__(self, found: Sequence[tuple[int, str]]) -> None:
+        super().__init__(*(problem for _, problem in found))
+        self.found = found
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
@@ -169,15 +178,15 @@ def list_of(check: Callable[[object], T], *, least: int = 0) -> Callable[[object
     def check_all(value: object) -> tuple[T, ...]:
         if not isinstance(value, list):
             raise ConfigError("must be an array")  # unshown: it may be a secret
-        problems: list[str] = []
+        wrong: list[tuple[int, str]] = []
         kept: list[T] = []
-        for each in value:
+        for index, each in enumerate(value):
             try:
                 kept.append(check(each))
             except ConfigError as error:
-                problems += error.problems
-        if problems:
-            raise ConfigError(*problems)
+                wrong.append((index, str(error)))
+        if wrong:
+            raise WrongItems(wrong)
         if len(value) < least:
             raise ConfigError("is empty")
         return tuple(dict.fromkeys(kept))
@@ -293,8 +302,11 @@ def masked_url(text: str) -> str:
     return urlunsplit(parts._replace(netloc=netloc, query=query))
 
 
-def symbol_of(venue: str) -> Callable[[object], str]:
-    """Make a check for a symbol in a venue's own writing."""
+def symbol_of(venue: str, spelled: Callable[[str], str]) -> Callable[[object], str]:
+    """Make a check for a symbol in a venue's own writing, into which ``spelled`` brings any.
+
+    A venue confirms a subscription to what it does not have; the symbol would stay silent.
+    """
 
     def check(value: object) -> str:
         native = string(value)
@@ -302,6 +314,9 @@ def symbol_of(venue: str) -> Callable[[object], str]:
             Symbol.parse(f"{venue.upper() or 'VENUE'}:{native}")
         except UsageError as error:
             raise ConfigError(str(error)) from None
+        if (right := spelled(native)) != native:
+            hint = f"; did you mean {right}?" if right else ""
+            raise ConfigError(f"{shown(native)} is not how {venue} writes a symbol{hint}")
         return native
 
     return check
@@ -324,9 +339,9 @@ def symbols_file(
                 symbols.append(symbol(text))
             except ConfigError as error:
                 problems.append(f"{path}:{number}: {error}")
-        if len(problems) > BAD_LINES_SHOWN_MAX:
-            more_count = len(problems) - BAD_LINES_SHOWN_MAX
-            problems[BAD_LINES_SHOWN_MAX:] = [f"and {more_count} more lines are wrong"]
+        if len(problems) > BAD_VALUES_SHOWN_MAX:
+            more_count = len(problems) - BAD_VALUES_SHOWN_MAX
+            problems[BAD_VALUES_SHOWN_MAX:] = [f"and {more_count} more lines are wrong"]
         if problems:
             raise ConfigError(*problems)
         return tuple(symbols)

@@ -198,6 +198,9 @@ class StubVenue:
     streams_per_message_max = 100
     message_interval_s = 0.0
 
+    def spelled(self, symbol: str) -> str:
+        return symbol
+
     def endpoint(self, base: str) -> str:
         return f"{base}/stream"
 

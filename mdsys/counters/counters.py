@@ -19,15 +19,23 @@ LINEAR = 32
 """Magnitudes below this have a bucket each."""
 STEPS = 16
 """Buckets of each power of two above."""
+OCTAVE_MAX = 40
+OPEN_FROM_NS = (2 * STEPS - 1) << (OCTAVE_MAX - 5)
+"""17.7 minutes: where the last bucket begins, which takes all that is larger as well."""
 HISTOGRAM_HEAD_WORDS = 4
 """count, sum, min, max."""
+PERCENTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
+"""Those that are shown."""
 
 Buckets = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """A distribution of signed nanoseconds; a percentile is within 3.2% of the true one."""
+    """A distribution of signed nanoseconds; a percentile is within 3.2% of the true one.
+
+    Least and largest are exact. The sum is modulo 2^64, as a signed number.
+    """
 
     sum_ns: int
     min_ns: int
@@ -43,7 +51,8 @@ class Histogram:
     def percentile(self, percent: float) -> int | None:
         """Return the value below or at which ``percent``, in [0, 100], of all values lie.
 
-        None while there are none.
+        None while there are none, and where it is one of those beyond 17 minutes either way, which
+        share a bucket.
         """
         ordered = np.concatenate([self.negative[::-1], self.positive])
         count = int(ordered.sum())
@@ -51,7 +60,10 @@ class Histogram:
             return None
         rank = max(1, -(-count * percent // 100))
         place = int(np.searchsorted(np.cumsum(ordered), rank)) - len(self.negative)
-        middle = bucket_middle(place) if place >= 0 else -bucket_middle(-place - 1)
+        index, extreme_ns = (place, self.max_ns) if place >= 0 else (-place - 1, self.min_ns)
+        if index == len(self.positive) - 1 and abs(extreme_ns) >> OCTAVE_MAX:
+            return None
+        middle = bucket_middle(index) if place >= 0 else -bucket_middle(index)
         return min(max(middle, self.min_ns), self.max_ns)
 
     def __add__(self, other: Histogram) -> Histogram:

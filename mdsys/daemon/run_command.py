@@ -12,6 +12,8 @@ from pathlib import Path
 from mdsys.config import load
 from mdsys.daemon.supervisor import Supervisor
 
+log = logging.getLogger("mdsys.daemon")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
@@ -24,6 +26,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Run until a signal."""
     set_up_log()
     config = load(arguments.config)
+    if config.not_used:
+        log.warning("not used by this version: %s", ", ".join(config.not_used))
 
     async def run() -> int:
         return await Supervisor(config).run()

@@ -12,14 +12,14 @@ from typing import Any, TextIO
 
 from mdsys import _native
 from mdsys.clock import SYSTEM_CLOCK, Clock
-from mdsys.counters.counters import Histogram, read_counters
-from mdsys.errors import NotRunning
+from mdsys.counters.counters import OPEN_FROM_NS, PERCENTILES, Histogram, read_counters
 from mdsys.ring.instance_argument import add_instance_argument
+from mdsys.ring.lock import start_ticks
 from mdsys.ring.partition import Balance
-from mdsys.ring.segment import ROOT_DIR, instances, map_file, segment_path, start_ticks
+from mdsys.ring.segment import ROOT_DIR, map_file, not_there, segment_path
+from mdsys.wording import plural
 
 STATES = ("new", "running", "stopped", "superseded")
-PERCENTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,11 +55,7 @@ def take_picture(instance: str, clock: Clock = SYSTEM_CLOCK) -> dict[str, Any]:
             for index in range(symbols.ring_count)
         ]
     except FileNotFoundError as error:
-        there = ", ".join(instances()) or "none"
-        raise NotRunning(
-            f"instance {instance!r} is not there (found: {there}); start it with "
-            "mdsys run --config FILE"
-        ) from error
+        raise not_there(instance) from error
     placement = Counter(symbols.entry(i)[2] for i in range(1, len(symbols) + 1))
     shown = [_ring(ring, placement[ring.index], clock) for ring in rings]
     balance = Balance.of(placement.elements(), {ring["ring"]: ring["head"] for ring in shown})
@@ -142,7 +138,7 @@ def print_picture(picture: dict[str, Any], out: TextIO) -> None:
     supervisor = picture["supervisor"]
     out.write(
         f"instance {picture['instance']}: {picture['state']}, supervisor {supervisor['pid']} "
-        f"{'alive' if supervisor['alive'] else 'gone'}, {picture['symbols']} symbols, "
+        f"{'alive' if supervisor['alive'] else 'gone'}, {plural(picture['symbols'], 'symbol')}, "
         f"segments in {picture['dir']}\n\n"
         f"{'ring':>4} {'feed':>4} {'state':<10} {'epoch':>5} {'head':>15} {'depth':>9} "
         f"{'symbols':>7} {'watermark':>12}\n"
@@ -169,5 +165,12 @@ def print_picture(picture: dict[str, Any], out: TextIO) -> None:
                 out.write(f"  {name:<26}{value:>18,}\n")
         for name, latency in feed["latency_ns"].items():
             if latency["count"]:
-                shown = "  ".join(f"{key} {latency[key]:,}" for key in (*PERCENTILES, "max"))
-                out.write(f"  {name:<26}{shown} ns\n")
+                shown = "  ".join(f"{key} {_ns(latency[key])}" for key in (*PERCENTILES, "max"))
+                out.write(f"  {name:<26}{shown}\n")
+
+
+def _ns(value_ns: int | None) -> str:
+    """Return a percentile for people; None is one beyond what the buckets can tell apart."""
+    return (
+        f"beyond {OPEN_FROM_NS // 60_000_000_000} min" if value_ns is None else f"{value_ns:,} ns"
+    )

@@ -21,6 +21,7 @@ from mdsys.feed.plan import ConnectionPlan
 from mdsys.feed.subscription import Subscriptions
 from mdsys.feed.transport import open_socket
 from mdsys.feed.venue import Venue
+from mdsys.wording import plural
 
 ANSWER_TIMEOUT_S = 10.0
 STABLE_S = 30.0
@@ -183,7 +184,23 @@ class _Session:
             log.warning("%s: the venue refuses: %s", self._name, answer.refusal)
 
     async def subscribe(self, transport: WSTransport, listener: Listener) -> None:
-        """Send what is wanted at the venue's pace, until each symbol is answered."""
+        """Send what is wanted at the venue's pace, until each symbol is answered.
+
+        Whatever goes wrong ends the socket: one that is up and silent would fool everybody.
+        """
+        try:
+            await self._subscribe(transport)
+        except TimeoutError:
+            self._give_up(listener, f"no answer to a subscribe message in {ANSWER_TIMEOUT_S:g} s")
+        except Exception as error:  # a fault of ours, or of an installed venue
+            log.exception("%s: cannot subscribe", self._name)
+            self._give_up(listener, f"cannot subscribe: {type(error).__name__}: {error}")
+
+    def _give_up(self, listener: Listener, why: str) -> None:
+        self.gave_up = why
+        listener.close(1000, "")
+
+    async def _subscribe(self, transport: WSTransport) -> None:
         subscriptions = self._subscriptions
         while not subscriptions.complete:
             self._answered.clear()
@@ -192,16 +209,11 @@ class _Session:
                 await self._turn_to_send()
                 transport.send(WSMsgType.TEXT, message)
                 continue
-            try:
-                async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                    await self._answered.wait()
-            except TimeoutError:
-                self.gave_up = f"no answer to a subscribe message within {ANSWER_TIMEOUT_S:g} s"
-                listener.close(1000, "no answer")
-                return
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                await self._answered.wait()
         confirmed, refused = subscriptions.confirmed_count, len(subscriptions.refused)
         self._reports.subscribed(confirmed, refused)
-        log.info("%s: %d symbols confirmed, %d refused", self._name, confirmed, refused)
+        log.info("%s: %s confirmed, %d refused", self._name, plural(confirmed, "symbol"), refused)
 
     async def _turn_to_send(self) -> None:
         """Wait for our turn: the one place where a limiter over several sockets will go."""

@@ -16,7 +16,7 @@ import numpy as np
 from mdsys.record.record import TICK, Ticks
 
 FRAME_SIZE_MAX: Final = 1 << 20
-"""Bytes of the largest frame that is looked at."""
+"""Bytes of the largest frame that is looked at; MD_FRAME_SIZE_MAX."""
 
 JSON_DEPTH_MAX: Final = 64
 """Objects and arrays within each other, the outermost counted; deeper is malformed."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import logging
 import mmap
@@ -23,32 +22,22 @@ from typing import Any
 import uvloop
 
 from mdsys import _native
-from mdsys.errors import ExitCode, HostError
+from mdsys.errors import ExitCode
 from mdsys.feed.connection import Connection
+from mdsys.feed.parent import die_with_parent
 from mdsys.feed.plan import ConnectionPlan, FeedPlan
 from mdsys.feed.report import Reporter
 from mdsys.feed.venue import venues
+from mdsys.wording import plural
 
 # After mdsys.feed.connection, which has checked the version of picows that this is compiled for.
 from mdsys._listener import Feed, FrameListener, VenueFeed  # isort: skip
-from mdsys.ring.segment import ROOT_DIR, map_file, segment_path, start_ticks
+from mdsys.ring.lock import start_ticks
+from mdsys.ring.segment import ROOT_DIR, map_file, segment_path
 
 HEARTBEAT_S = 0.05
-PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h."""
 
 log = logging.getLogger("mdsys.feed")
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when its supervisor dies, however it dies.
-
-    Raises:
-        HostError: The supervisor is dead already.
-    """
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent_pid:  # it died before we asked
-        raise HostError(f"the supervisor, process {parent_pid}, is gone")
 
 
 class Memory:
@@ -192,11 +181,11 @@ async def run_feed(plan: FeedPlan, reporter: Reporter) -> ExitCode:
     if plan.spin and pinned:
         spin()
     log.info(
-        "feed %d: process %d, rings %s, %d connections, %s",
+        "feed %d: process %d, rings %s, %s, %s",
         plan.feed,
         os.getpid(),
         ",".join(map(str, plan.rings)),
-        len(connections),
+        plural(len(connections), "connection"),
         f"spinning on core {plan.core}" if plan.spin and pinned else "sleeping when idle",
     )
     stopping = asyncio.create_task(stop.wait())

@@ -20,6 +20,7 @@ import logging
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from mdsys.feed.frame import FRAME_SIZE_MAX
 from mdsys.feed.pins import check_pins
 
 check_pins()
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 10.0
 GOODBYE_TIMEOUT_S = 1.0
-FRAME_SIZE_MAX = 1 << 20
 READ_BUFFER_SIZE = 512 << 10
 """Twice what the listener lets be read at a time, so that it need not grow but for a huge frame."""
 

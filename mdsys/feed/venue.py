@@ -43,7 +43,7 @@ class Venue(Protocol):
 
     @property
     def decoder(self) -> str:
-        """The C decoder's name in ``mdsys._decode``."""
+        """The C decoder's name in native/src/decoders.h."""
 
     @property
     def channels(self) -> Collection[str]:
@@ -60,6 +60,9 @@ class Venue(Protocol):
     @property
     def message_interval_s(self) -> float:
         """Least seconds between two messages of ours on one socket, in (0, 60]."""
+
+    def spelled(self, symbol: str) -> str:
+        """Return how the venue itself writes ``symbol``: what it is so already, unchanged."""
 
     def endpoint(self, base: str) -> str:
         """Return the URL to dial: ``base`` (ours or the config's) with the venue's path."""

@@ -1,9 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 """The feed process's native side: what it writes, and the picows listener.
 
-The usual frame goes from Intake to the venue's decoder and into the ring without a Python object
-being made; any other goes through picows to FrameListener.on_ws_frame. What picows 2.3.1 leaves to
-its user is done here:
+The usual frame goes from Intake to the venue's decoder and into the ring; any other goes through
+picows to FrameListener.on_ws_frame. Nothing is allocated per market-data frame: the first way makes
+one memoryview a read, and picows recycles its WSFrame. What picows 2.3.1 leaves to its user is done
+here:
 
 - Fragments arrive one by one: `fragment` joins them, up to MD_FRAME_SIZE_MAX.
 - RSV bits are not looked at: `unusual` closes with 1002.
@@ -107,17 +108,13 @@ cdef extern from "feed.h" nogil:
     void md_ring_flush(md_ring_writer *writer, int64_t now_ns)
 
 
-cdef extern from "decode_binance.h" nogil:
-    md_frame_result md_decode_binance_spot(
-        md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection)
-    md_frame_result md_decode_binance_usdm(
-        md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection)
+cdef extern from "decoders.h" nogil:
+    md_decode_fn md_decoder_named(const char *name)
 
 
 log = logging.getLogger("mdsys.feed")
 
 cdef double HANG_UP_S = 0.2  # how long our CLOSE may wait for the peer's
-cdef int TCP_USER_TIMEOUT_MS = 10_000  # tcp(7)
 cdef Py_ssize_t READ_SIZE_MAX = 256 << 10  # half of an L2 cache, and of picows' buffer
 
 cdef enum:
@@ -128,12 +125,19 @@ cdef int64_t LOG_INTERVAL_NS = 1_000_000_000
 cdef Py_ssize_t EXCERPT_SIZE = 120
 
 
-cdef md_decode_fn decoder_named(str name) except NULL:
-    if name == "binance_spot":
-        return md_decode_binance_spot
-    if name == "binance_usdm":
-        return md_decode_binance_usdm
-    raise ValueError(f"no decoder is named {name}")
+REFUSED_INTERVAL_S = 1.0  # between two statuses that tell of refused frames
+
+# A dead peer is noticed within TCP_USER_TIMEOUT, in ms, whether it owes us an ACK or only silence.
+# (Linux: with it set, it and not TCP_KEEPCNT ends a connection whose keep-alive probes go
+# unanswered; the two agree here.) All we ever send is subscriptions and pongs: a venue that leaves
+# them unread is gone too. Values of tcp(7).
+SOCKET_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 10_000),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 4),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+)
 
 
 cdef int64_t clock_ns(int clock) noexcept nogil:
@@ -199,7 +203,8 @@ cdef class VenueFeed:
         cache: The last-value cache, writable.
 
     Raises:
-        ValueError: A symbol is not in the directory, is named twice, or is another feed's.
+        ValueError: There is no such decoder, or a symbol is not in the directory, is named twice,
+            or is another feed's.
     """
 
     cdef Feed owner
@@ -212,7 +217,9 @@ cdef class VenueFeed:
         cdef md_cell *cell
         self.owner = feed
         self.cache = cache
-        self.decode = decoder_named(decoder)
+        self.decode = md_decoder_named(decoder.encode())
+        if self.decode == NULL:
+            raise ValueError(f"no decoder is named {decoder}")
         if md_feed_init(&self.feed, feed.rings, <uint32_t>len(feed.places), feed.counters,
                         <uint32_t>len(names)) != 0:
             raise MemoryError
@@ -406,6 +413,7 @@ cdef class FrameListener(WSListener):
     cdef readonly uint64_t frames
     cdef readonly uint64_t refused
     cdef uint64_t refused_told
+    cdef object refused_timer  # None: the next refused frame is told at once
 
     def __cinit__(self, VenueFeed venue not None, uint32_t connection, on_control):
         self.venue = venue
@@ -427,9 +435,9 @@ cdef class FrameListener(WSListener):
         if self.closing:  # abandoned while the handshake was under way
             transport.disconnect(False)
             return
-        # All we ever send is subscriptions and pongs: a venue that leaves them unread is gone.
-        transport.underlying_transport.get_extra_info("socket").setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
+        tcp = transport.underlying_transport.get_extra_info("socket")
+        for level, option, value in SOCKET_OPTIONS:
+            tcp.setsockopt(level, option, value)
         transport.underlying_transport.set_protocol(Intake(self, transport))
         self.connected = True
         md_count(&self.counters.connects, 1)
@@ -452,6 +460,9 @@ cdef class FrameListener(WSListener):
             elif handshake.sent.code == WSCloseCode.PROTOCOL_ERROR:
                 md_count(&self.counters.frames_protocol, 1)
         self.tell_refused(now)
+        if self.refused_timer is not None:
+            self.refused_timer.cancel()
+            self.refused_timer = None
         md_count(&self.counters.disconnects, 1)
         md_count(&self.counters.connections, <uint64_t>-1)
         self.tell(MD_STATUS_CONNECTION_DOWN, MD_ABSENT, MD_ABSENT, now)
@@ -484,10 +495,25 @@ cdef class FrameListener(WSListener):
 
     cdef void tell_refused(self, int64_t now) noexcept:
         """Say in the rings which of this socket's refused frames (1, 2, ...) are new."""
-        if unlikely(self.refused != self.refused_told):
+        if self.refused != self.refused_told:
             self.tell(MD_STATUS_FRAME_REFUSED, <int64_t>self.refused_told + 1,
                       <int64_t>self.refused, now)
             self.refused_told = self.refused
+
+    cdef tell_refused_in_time(self, int64_t now):
+        """Tell of refused frames at once, but once in REFUSED_INTERVAL_S: each status goes into
+        every ring, and a venue that sends nothing but nonsense must not drive the ticks out."""
+        if self.refused_timer is None:
+            self.tell_refused(now)
+            self.refused_timer = asyncio.get_running_loop().call_later(
+                REFUSED_INTERVAL_S, self._refused_interval_over)
+
+    def _refused_interval_over(self):
+        cdef int64_t now = clock_ns(CLOCK_REALTIME)
+        self.refused_timer = None
+        if self.refused != self.refused_told:
+            self.tell_refused_in_time(now)
+            md_feed_flush(self.feed, now)
 
     # ---- frames ----
 
@@ -630,7 +656,8 @@ cdef class FrameListener(WSListener):
     cdef end_read(self, WSTransport transport):
         """All that one socket read brought is in the rings: say so."""
         cdef uint64_t records
-        self.tell_refused(self.ts_recv)
+        if unlikely(self.refused != self.refused_told):
+            self.tell_refused_in_time(self.ts_recv)
         records = self.counters.records - self.records_before
         if likely(records != 0):
             md_histogram_record(&self.counters.recv_to_ring,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mdsys import config, config_checks
 from mdsys.check_command import to_toml
+from mdsys.cli import main
 from mdsys.config import Config
 from mdsys.errors import ConfigError, NoPermission
 
@@ -25,6 +26,10 @@ class Facts:
 
     channels: tuple[str, ...]
     streams_per_connection_max: int
+
+    def spelled(self, symbol: str) -> str:
+        """Return it in capitals and without blanks, as many venues write theirs."""
+        return "".join(symbol.split()).upper()
 
 
 VENUES = {
@@ -65,7 +70,7 @@ def venue_with(text: str) -> str:
 
 def test_the_least_config_gets_the_latency_profile() -> None:
     checked = config.parse(LEAST, venues=VENUES)
-    assert (checked.instance, checked.group, checked.profile) == ("default", "mdsys", "latency")
+    assert (checked.instance, checked.group, checked.profile) == ("default", None, "latency")
     assert checked.rings == config.Rings(4, 512 << 10, 65_536)
     assert checked.memory.dir is None
     assert checked.feeds == config.Feeds(1, ())
@@ -218,6 +223,48 @@ def test_sizes_may_have_units(written: str, size: int) -> None:
     assert parse(with_venue(f"[rings]\nbuffer_size = {written}")).rings.buffer_size == size
 
 
+def test_keys_that_this_version_does_nothing_with_are_named() -> None:
+    text = """
+        [consumer]
+        max_queue_size = 500
+        [metrics]
+        listen = "127.0.0.1:9464"
+        [[venue]]
+        name = "binance"
+        symbols = ["BTCUSDT"]
+        rest_url = "http://127.0.0.1:9002"
+        url = "ws://127.0.0.1:9001"
+        limits = {connections = 2}
+        [[venue]]
+        name = "binance_usdm"
+        symbols = ["BTCUSDT"]
+        credentials = ["key_a"]
+        calendar = "XBOM"
+    """
+    assert parse(text).not_used == (
+        "consumer.max_queue_size",
+        "metrics.listen",
+        "venue[0].rest_url",
+        "venue[1].credentials",
+        "venue[1].calendar",
+    )
+    assert config.parse(LEAST, venues=VENUES).not_used == ()
+
+
+def test_check_tells_on_stderr_what_is_not_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(with_venue('[metrics]\nlisten = "127.0.0.1:9464"'))
+    assert main(["check", "--config", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert parse(out).metrics.listen == "127.0.0.1:9464"
+    assert err == "not used by this version: metrics.listen\n"
+    path.write_text(with_venue(""))
+    assert main(["check", "--config", str(path)]) == 0
+    assert capsys.readouterr().err == ""
+
+
 # Mistakes
 
 
@@ -283,7 +330,7 @@ def test_every_mistake_is_told_at_once() -> None:
         ("[feeds]\ncores = [1, 1]", "feeds.cores: names a core twice"),
         ("[feeds]\ncores = []", "feeds.cores: is empty"),
         ("[feeds]\ncores = 1", "feeds.cores: must be an array"),
-        ("[feeds]\ncores = [-1]", "feeds.cores: -1 is not in [0, 4095]"),
+        ("[feeds]\ncores = [1, -1]", "feeds.cores[1]: -1 is not in [0, 4095]"),
         (
             "[feeds]\nnum_processes = 2\ncores = [1]",
             "feeds.cores: 1 for 2 feeds: name one core for each",
@@ -313,8 +360,8 @@ def test_a_mistake_outside_the_venues_is_named(text: str, problem: str) -> None:
     [
         ("symbol = 1", "symbol: unknown key; did you mean symbols?"),
         ("channels = []", "channels: is empty"),
-        ('channels = ["trades"]', 'channels: "trades" is unknown; did you mean trade?'),
-        ('channels = ["bar"]', 'channels: binance has no channel "bar"; it has trade, quote, book'),
+        ('channels = ["trades"]', 'channels[0]: "trades" is unknown; did you mean trade?'),
+        ('channels = ["bar"]', 'channels[0]: binance has no channel "bar"; it has trade, quote'),
         ('url = "127.0.0.1:9001"', "url: "),
         ('url = "http://a"', 'url: "http://a" does not begin with ws:// or wss://'),
         ('url = "ws://"', 'url: "ws://" names no host'),
@@ -409,6 +456,30 @@ def test_a_symbol_fits_with_its_venue_into_63_bytes() -> None:
     assert parse(f'[[venue]]\nname = "binance"\nsymbols = ["{longest}"]')
     (problem,) = problems(f'[[venue]]\nname = "binance"\nsymbols = ["{longest}A"]')
     assert "64 bytes long; at most 63 fit" in problem
+
+
+@pytest.mark.parametrize(
+    ("symbol", "hint"),
+    [("btcusdt", "; did you mean BTCUSDT?"), ("BTC uSDT", "; did you mean BTCUSDT?")],
+)
+def test_a_symbol_that_the_venue_writes_otherwise_is_refused_with_the_right_spelling(
+    symbol: str, hint: str, tmp_path: Path
+) -> None:
+    problem = f'"{symbol}" is not how binance writes a symbol{hint}'
+    (tmp_path / "s.txt").write_text(f"ETHUSDT\n  {symbol}\n")
+    text = f'[[venue]]\nname = "binance"\nsymbols = ["ETHUSDT", "{symbol}"]'
+    assert problems(f'{text}\nsymbols_file = "s.txt"', tmp_path) == [
+        f"FILE: venue[0].symbols[1]: {problem}",
+        f"FILE: venue[0].symbols_file: {tmp_path}/s.txt:2: {problem}",
+    ]
+
+
+def test_an_array_full_of_mistakes_is_not_told_value_by_value() -> None:
+    names = [f"s{index}" for index in range(5_000)]
+    found = problems(f'[[venue]]\nname = "binance"\nsymbols = {names}')
+    assert len(found) == 11
+    assert found[9].startswith('FILE: venue[0].symbols[9]: "s9" is not how')
+    assert found[10] == "FILE: venue[0].symbols: and 4990 more values are wrong"
 
 
 def test_a_symbol_named_twice_is_one() -> None:

@@ -42,6 +42,10 @@ class BinanceVenue:
         """The channels there are streams for."""
         return tuple(self.stream_suffixes)
 
+    def spelled(self, symbol: str) -> str:
+        """Return it in capitals and without blanks."""
+        return "".join(symbol.split()).upper()
+
     def endpoint(self, base: str) -> str:
         """Return the address of raw frames, which are shorter than combined ones."""
         return f"{base.rstrip('/')}/ws"

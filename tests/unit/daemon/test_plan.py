@@ -16,6 +16,9 @@ class Facts:
     channels = ("trade", "quote", "book")
     streams_per_connection_max = 1024
 
+    def spelled(self, symbol: str) -> str:
+        return symbol
+
 
 VENUES = {"binance": Facts(), "binance_usdm": Facts()}
 

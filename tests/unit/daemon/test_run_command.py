@@ -1,11 +1,50 @@
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 
+from mdsys.config import Config
+from mdsys.daemon import run_command
 from mdsys.daemon.run_command import LineFormatter
+
+
+class IdleSupervisor:
+    """Stands for the daemon."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    async def run(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", []),
+        (
+            '[metrics]\nlisten = "127.0.0.1:9464"\n[consumer]\nmax_queue_size = 99\n',
+            ["not used by this version: consumer.max_queue_size, metrics.listen"],
+        ),
+    ],
+)
+def test_keys_that_this_version_does_not_use_are_logged_on_one_line(
+    text: str,
+    lines: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(run_command, "Supervisor", IdleSupervisor)
+    monkeypatch.setattr(run_command, "set_up_log", lambda: None)
+    path = tmp_path / "c.toml"
+    path.write_text(f'{text}[[venue]]\nname = "binance"\nsymbols = ["BTCUSDT"]\n')
+    assert run_command.main(argparse.Namespace(config=path)) == 0
+    assert [each.getMessage() for each in caplog.records] == lines
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import ssl
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -263,7 +264,43 @@ def test_subscribe_that_nobody_answers_ends_the_socket(
         assert life.subscribed_once.is_set() is False
 
     run(main())
-    assert "no answer to a subscribe message within 0.05 s" in caplog.text
+    assert "no answer to a subscribe message in 0.05 s" in caplog.text
+
+
+def test_socket_that_cannot_be_subscribed_is_closed_and_made_again(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribe = StubVenue.subscribe
+    attempts = 0
+
+    def fail_once(self: StubVenue, streams: Sequence[str], request_id: int) -> str:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise KeyError("a bug")
+        return subscribe(self, streams, request_id)
+
+    monkeypatch.setattr(StubVenue, "subscribe", fail_once)
+
+    async def main() -> None:
+        life = Life()
+        codes: list[int] = []
+
+        async def script(peer: Any) -> None:
+            if codes:  # its second visit
+                await answer_all(peer)
+            codes.append(await peer.receive_close())
+
+        async with serving(script) as address:
+            task = asyncio.create_task(life.connection(address).run())
+            await life.subscribed_once.wait()
+            await cancelled(task)
+        assert life.events == [("lost",), ("subscribed", 1, 0), ("lost",)]
+        assert codes == [1000, 1000]
+
+    run(main())
+    assert "binance connection 3: cannot subscribe" in caplog.text
+    assert "cannot subscribe: KeyError: 'a bug'; next try in 1.0 s" in caplog.text
 
 
 def test_what_the_venue_says_by_itself_is_logged(caplog: pytest.LogCaptureFixture) -> None:

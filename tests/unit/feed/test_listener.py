@@ -16,8 +16,10 @@ from typing import Any
 import pytest
 from picows import WSFrame, WSMsgType, WSProtocolError, WSTransport
 
+from mdsys import _listener
 from mdsys._listener import FrameListener
-from mdsys.feed.transport import FRAME_SIZE_MAX, open_socket
+from mdsys.feed.frame import FRAME_SIZE_MAX
+from mdsys.feed.transport import open_socket
 from mdsys.record.record import Status
 from tests.feeds import (
     BINARY,
@@ -64,10 +66,7 @@ class Client:
                 ring = self.memory.writers[0]
                 before_ns = ring.watermark_ns
                 await peer.send(pong)
-                for _ in range(100_000):  # nothing awaitable tells that it was read
-                    if ring.watermark_ns != before_ns:
-                        break
-                    await asyncio.sleep(0)
+                await until(lambda: ring.watermark_ns != before_ns)
                 await script(peer)
             else:
                 peer.writer.write(pong[:3])
@@ -109,6 +108,15 @@ class Client:
         """Return the ids of the trades published since the last look."""
         records = self.memory.records()
         return [int(each) for each in records[records["kind"] == 1]["trade_id"]]
+
+
+async def until(there: Callable[[], bool]) -> None:
+    """Wait for what nothing awaitable tells: that bytes were read."""
+    for _ in range(1_000_000):
+        if there():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not come")
 
 
 class LatePeer(Peer):
@@ -348,6 +356,63 @@ def test_refused_frames_are_logged_once_a_second_with_an_excerpt(
     assert '{"first\\n":xxx' in line
     assert len(line) < 300
     assert client.memory.counter("log_suppressed") == 50
+
+
+def refusals(memory: FeedMemory) -> list[tuple[int, int]]:
+    """Return (first, last) of the refused frames told since the last look."""
+    return [
+        (first, last) for what, first, last in memory.statuses() if what == Status.FRAME_REFUSED
+    ]
+
+
+def test_flood_of_refused_frames_is_told_twice_and_counted_in_full(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_listener, "REFUSED_INTERVAL_S", 1000.0)
+
+    async def script(peer: Any) -> None:
+        ring = client.memory.writers[0]
+        for _ in range(200):  # reads
+            before_ns = ring.watermark_ns
+            await peer.send(frame(b"{") * 100)
+            await until(lambda: ring.watermark_ns != before_ns)  # noqa: B023 - called here
+        await peer.send(frame(trade(1)))
+
+    run(client.talk(script))
+    records = client.memory.records()
+    told = records[records["kind"] == 7]
+    told = told[told["what"] == Status.FRAME_REFUSED]
+    spans = [(int(each["first_lost"]), int(each["last_lost"])) for each in told]
+    assert len(spans) == 2  # at once, and at the end
+    assert spans[0][0] == 1
+    assert spans[1] == (spans[0][1] + 1, 20_000)
+    assert client.memory.counter("frames_malformed") == 20_000
+    assert client.memory.counter("statuses") == 4
+    assert [int(each) for each in records[records["kind"] == 1]["trade_id"]] == [1]
+
+
+def test_refused_frames_are_told_in_time_also_when_nothing_more_comes(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_listener, "REFUSED_INTERVAL_S", 0.01)
+    told: list[tuple[int, int]] = []
+
+    def last_told() -> int:
+        told.extend(refusals(client.memory))
+        return told[-1][1] if told else 0
+
+    async def script(peer: Any) -> None:
+        for count in (2, 4, 6):
+            await peer.send(frame(b"{"), frame(b"}"))
+            await until(lambda: last_told() == count)  # noqa: B023 - called here
+            ring = client.memory.writers[0]
+            assert ring.cursor == ring.head
+
+    run(client.talk(script))
+    assert told[0][0] == 1
+    assert told[-1][1] == 6
+    assert all(late[0] == early[1] + 1 for early, late in itertools.pairwise(told))
+    assert refusals(client.memory) == []
 
 
 def test_answers_reach_the_handler_and_a_handler_that_fails_costs_nothing() -> None:

@@ -45,6 +45,30 @@ def test_server_that_is_not_there_is_a_connection_error() -> None:
     run(main())
 
 
+def test_dead_peer_would_be_noticed_by_the_kernel_though_we_send_nothing() -> None:
+    async def main() -> None:
+        async def script(peer: Any) -> None:
+            await peer.reader.read()
+
+        async with serving(script) as address:
+            transport = await open_socket(f"ws://{address}", listener_of()[1], tls=TLS)
+            tcp = transport.underlying_transport.get_extra_info("socket")
+
+            def option(name: str) -> int:
+                value: int = tcp.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+                return value
+
+            assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            silent_s = option("TCP_KEEPIDLE") + option("TCP_KEEPCNT") * option("TCP_KEEPINTVL")
+            assert 5 <= silent_s <= 30
+            # The kernel heeds the first of the two, and that must not be before the last probe.
+            assert option("TCP_USER_TIMEOUT") == silent_s * 1000
+            transport.disconnect(False)
+            await transport.wait_disconnected()
+
+    run(main())
+
+
 def test_server_that_never_answers_the_upgrade_times_out_and_is_left() -> None:
     async def main() -> None:
         memory, listener = listener_of()
