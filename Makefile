@@ -1,5 +1,6 @@
 # Everything is built into .venv and build/; `make clean` removes both.
-# PYTHON=/path/to/python3 chooses the interpreter, ARGS="..." goes to the program that is run.
+# PYTHON=/path/to/python3 chooses the interpreter, ARGS="..." goes to the program that is run. Set-up
+# speaks on stderr, so that stdout is the program's alone: make demo ARGS=--json >figures.json
 
 PYTHON ?=
 ARGS ?=
@@ -72,16 +73,16 @@ clean: ## remove all that make has made
 # The project itself is installed editable and without its extensions, which $(BUILT) makes.
 $(VENV): pyproject.toml constraints.txt
 	@python=$$(tools/prerequisites build) && \
-	{ $(BIN)/python -c 'import pip' 2>/dev/null || "$$python" -m venv --clear .venv; }
-	@echo 'installing the development requirements into .venv'
-	@$(PIP) install -c constraints.txt setuptools Cython picows
-	@MDSYS_EXT= $(PIP) install -c constraints.txt --no-build-isolation -e '.[daemon,dev]'
+	{ $(BIN)/python -c 'import pip' 2>/dev/null || "$$python" -m venv --clear .venv >&2; }
+	@echo 'installing the development requirements into .venv' >&2
+	@$(PIP) install -c constraints.txt setuptools Cython picows >&2
+	@MDSYS_EXT= $(PIP) install -c constraints.txt --no-build-isolation -e '.[daemon,dev]' >&2
 	@touch $@
 
 $(BUILT): $(VENV) setup.py $(NATIVE)
-	@echo 'building the C extensions'
+	@echo 'building the C extensions' >&2
 	@mkdir -p build
-	@$(BIN)/python setup.py -q build_ext --inplace >build/log 2>&1 || { cat build/log; exit 1; }
+	@$(BIN)/python setup.py -q build_ext --inplace >build/log 2>&1 || { cat build/log >&2; exit 1; }
 	@touch $@
 
 # Peers to compare with. One that cannot be had is left out of the table.

@@ -81,25 +81,8 @@ class ProtocolError(FeedError):
     """The venue broke its contract: skip what it sent, and count it."""
 
 
-class ConnectionLost(FeedError):
-    """The connection is gone: retry."""
-
-
-class SequenceGap(FeedError):
-    """The venue's own numbering has a hole: resynchronise."""
-
-
 class RingError(MdsysError):
     """Something about a ring."""
-
-
-class Lapped(RingError):
-    """The writer overran this reader."""
-
-    def __init__(self, missed_count: int) -> None:
-        """Take the exact number of records lost, in [1, 2^63)."""
-        super().__init__(f"lapped: {missed_count} records lost")
-        self.missed_count = missed_count
 
 
 class WriterGone(RingError):

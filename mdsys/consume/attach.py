@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mdsys import _native
-from mdsys.errors import LayoutError, NotRunning, UsageError, WriterGone
+from mdsys.errors import LayoutError, UsageError, WriterGone
 from mdsys.record.record import TICK, Ticks
-from mdsys.ring.segment import ROOT_DIR, instances, map_file, segment_path
+from mdsys.ring.segment import ROOT_DIR, map_file, not_there, segment_path
 
 TRADE_PART: Final = 1
 QUOTE_PART: Final = 2
@@ -85,11 +85,7 @@ class MarketData:
             )
             self._check()
         except FileNotFoundError as error:
-            there = ", ".join(instances()) or "none"
-            raise NotRunning(
-                f"instance {instance!r} is not there (found: {there}); start it with "
-                "mdsys run --config FILE"
-            ) from error
+            raise not_there(instance) from error
         except LayoutError as error:
             raise LayoutError(f"instance {instance!r}: {error}") from error
         self._symbols: dict[str, SymbolInfo] = {}

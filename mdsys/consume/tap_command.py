@@ -19,7 +19,7 @@ from mdsys.consume.tick_text import LineFormat, Row, json_line, rows
 from mdsys.errors import LayoutError, NotRunning, UsageError
 from mdsys.record.record import TICK, Kind
 from mdsys.ring.instance_argument import add_instance_argument
-from mdsys.ring.segment import start_ticks
+from mdsys.ring.lock import start_ticks
 
 RUNNING: Final = 1
 BATCH_COUNT: Final = 1024
@@ -63,7 +63,8 @@ def main(args: argparse.Namespace) -> int:
         NotRunning: There is no such instance, or it has stopped.
         UsageError: A symbol is not in it.
     """
-    kinds = {Kind[name.upper()] for name in args.kind or Kind.__members__}
+    # Without --kind everything, also what only a newer writer knows.
+    kinds = {Kind[name.upper()] for name in args.kind} if args.kind else range(256)
     tap = Tap(args.instance, args.symbols)
     if not tap.running:
         raise NotRunning(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -12,16 +11,14 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Self
 
 from mdsys.errors import MdsysError
+from mdsys.feed.parent import die_with_parent
 
-PR_SET_PDEATHSIG: Final = 1
-"""From linux/prctl.h."""
 LAST_WORDS: Final = 12
 """Lines of a dead child's stderr that are shown."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class ChildDied(MdsysError):
@@ -59,7 +56,8 @@ class Child:
             stderr=PIPE,
             pass_fds=pass_fds,
             process_group=0,  # a Ctrl-C is the parent's alone: it knows the order of the end
-            preexec_fn=_die_with(os.getpid()),
+            # SIGTERM: the daemon then stops in order; the other two do not handle it.
+            preexec_fn=partial(die_with_parent, os.getpid(), signal.SIGTERM),
         )
         return cls(name, process, on_log)
 
@@ -122,18 +120,6 @@ class Child:
             text = line.decode(errors="replace").rstrip()
             self._words.append(text)
             on_log(text)
-
-
-def _die_with(parent_pid: int) -> Callable[[], None]:
-    """Return what makes the kernel end a child with its parent, however that ends."""
-
-    def run_in_child() -> None:
-        # SIGTERM: the daemon then stops in order; the other two do not handle it.
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent_pid:
-            os._exit(1)
-
-    return run_in_child
 
 
 def say(**message: object) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mdsys.consume.attach import MarketData, Reader, attach
-from mdsys.counters.counters import LINEAR, STEPS, Histogram, schema
+from mdsys.counters.counters import LINEAR, PERCENTILES, STEPS, Histogram, schema
 from mdsys.demo.child import say
 from mdsys.record.fixed import format_fixed
 from mdsys.record.record import ABSENT, TICK, Kind, Ticks
@@ -26,7 +26,6 @@ REPORT_SECONDS: Final = 0.25
 BATCH_COUNT: Final = 4096
 IDLE_SECONDS: Final = 50e-6
 MOVERS: Final = 5
-PERCENTILES: Final = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
 
 
 class Latencies:

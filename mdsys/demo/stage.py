@@ -24,18 +24,12 @@ from typing import Any, Final, Self
 
 from mdsys import _native
 from mdsys.consume.attach import MarketData, attach
-from mdsys.counters.counters import read_counters, total
+from mdsys.counters.counters import PERCENTILES, read_counters, total
 from mdsys.demo.child import Child, ChildDied
-from mdsys.demo.consumer import PERCENTILES, summary
+from mdsys.demo.consumer import summary
 from mdsys.errors import InstanceInUse, MdsysError, NoPermission
-from mdsys.ring.segment import (
-    ROOT_DIR,
-    Lock,
-    instances,
-    map_file,
-    remove_segments,
-    segment_path,
-)
+from mdsys.ring.lock import Lock
+from mdsys.ring.segment import ROOT_DIR, instances, map_file, remove_segments, segment_path
 
 SYMBOLS: Final = (
     *("BTCUSDT", "ETHUSDT", "BNBUSDT", "SOLUSDT", "XRPUSDT", "DOGEUSDT", "ADAUSDT", "TRXUSDT"),
@@ -310,7 +304,7 @@ class Stage:
 
 
 def remove_instance(name: str, *, orphan_wait: float = 5.0) -> None:
-    """Remove an instance's segments and its lock file; the name will not be used again.
+    """Remove an instance's segments and its lock file.
 
     Raises:
         InstanceInUse: A daemon holds it.
@@ -318,9 +312,8 @@ def remove_instance(name: str, *, orphan_wait: float = 5.0) -> None:
     lock = Lock.take(name, orphan_wait=orphan_wait)
     try:
         remove_segments(name)
-        lock.path.unlink(missing_ok=True)
     finally:
-        lock.release()
+        lock.remove()
 
 
 def remove_leftovers() -> None:

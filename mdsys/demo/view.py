@@ -72,9 +72,10 @@ def summary(figures: Figures) -> str:
     faults = f"gaps {figures.gaps}, decode errors {figures.decode_errors}"
     sums = f"{figures.received:,} received + {figures.lost:,} lost"
     verdict = "=" if figures.balanced else "≠"
+    sent = f"{figures.sent:,} sent, {figures.statuses:,} statuses"
     lines = [
         f"{figures.symbols} symbols, {figures.seconds:.1f} s, {rate}; {faults}",
-        f"{figures.sent:,} sent; {sums} {verdict} {figures.published:,} published",
+        f"{sent}; {sums} {verdict} {figures.published:,} published",
     ]
     for hop, latency in figures.latency_ns.items():
         values = "  ".join(f"{name} {duration(latency[name])}" for name in _COLUMNS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum, IntFlag
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -46,17 +46,17 @@ SIDE_MASK: Final = 3
 
 
 class Status(IntEnum):
-    """What a status record tells. Append-only."""
+    """What a status record tells. Append-only. Reserved: numbered, but not sent yet."""
 
     CONNECTION_UP = 1
     CONNECTION_DOWN = 2
     GAP = 3
-    STALE = 4
-    RESYNC = 5
-    LAPPED = 6
+    STALE = 4  # reserved
+    RESYNC = 5  # reserved
+    LAPPED = 6  # reserved
     FRAME_REFUSED = 7
     VALUE_REFUSED = 8
-    FRAME_INCOMPLETE = 9
+    FRAME_INCOMPLETE = 9  # reserved
     WRITER_RESTARTED = 10
     SYMBOL_REFUSED = 11
 
@@ -134,12 +134,3 @@ Ticks = npt.NDArray[np.void]
 def side_name(flags: int) -> str | None:
     """Return ``"buy"``, ``"sell"`` or None."""
     return (None, "buy", "sell", None)[flags & SIDE_MASK]
-
-
-def field_scale(name: str, tick: Any) -> int | None:
-    """Return the decimals of a body field of one record; None when it is a plain integer."""
-    if name in PRICES:
-        return int(tick["price_scale"])
-    if name in SIZES:
-        return int(tick["size_scale"])
-    return None

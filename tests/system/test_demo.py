@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -16,7 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from mdsys.ring.segment import ROOT_DIR, run_dir
+from mdsys import Kind, LayoutError, MarketData, NotRunning, Status, attach
+from mdsys.ring.lock import run_dir
+from mdsys.ring.segment import ROOT_DIR
+from tests.daemons import PATIENCE_S, statuses
 
 pytestmark = pytest.mark.system
 
@@ -41,6 +45,21 @@ class Demo:
     def wait_for_line(self) -> str:
         assert self.process.stdout is not None
         return self.process.stdout.readline()
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[MarketData]:
+        """Attach to its instance, once that is there."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                market_data = attach(f"demo-{self.process.pid}")
+                break
+            except (NotRunning, LayoutError):  # not made, or half made
+                assert self.process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+        with market_data:
+            yield market_data
 
     def end(self) -> tuple[int, str, str]:
         out, err = self.process.communicate(timeout=60)
@@ -116,13 +135,29 @@ def test_json_is_one_object_whose_sums_balance_to_the_last_record(
 def test_without_a_terminal_it_prints_a_line_a_second_and_a_summary(
     start: Callable[..., Demo],
 ) -> None:
-    demo = start("--seconds", "2.5")
+    demo = start("--seconds", "600")
+    for _ in range(3):
+        assert LINE.fullmatch(demo.wait_for_line().rstrip("\n"))
+    demo.process.send_signal(signal.SIGINT)
     code, out, err = demo.end()
     assert (code, err) == (0, "")
-    lines = out.splitlines()
-    assert len([line for line in lines if LINE.fullmatch(line)]) == 3
-    assert re.search(r"received \+ \d+ lost = [\d,]+ published$", out, re.MULTILINE)
+    (sums,) = re.findall(r"^.* published$", out, re.MULTILINE)
+    words = r"(.*) sent, (.*) statuses; (.*) received \+ (.*) lost = (.*) published"
+    match = re.fullmatch(words, sums)
+    assert match, sums
+    sent, statuses, received, lost, published = (
+        int(word.replace(",", "")) for word in match.groups()
+    )
+    assert received + lost == published > 0
+    if lost == 0:
+        assert sent + statuses == published
     check_clean(demo)
+
+
+def test_seconds_end_it_by_themselves(start: Callable[..., Demo]) -> None:
+    code, out, err = start("--seconds", "0.2").end()
+    assert (code, err) == (0, "")
+    assert " published" in out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -184,16 +219,24 @@ def test_process_that_dies_is_named_and_the_rest_cleaned_up(
 def test_feed_that_dies_is_started_again_by_the_daemon_and_the_sums_still_balance(
     start: Callable[..., Demo],
 ) -> None:
-    demo = start("--json", "--seconds", "3")
-    while not any("mdsys.demo.consumer" in line for line in demo.processes().values()):
-        assert demo.process.poll() is None
-        time.sleep(0.05)
-    os.kill(demo.pid_of("mdsys.feed"), signal.SIGKILL)
+    demo = start("--json", "--seconds", "600")
+    with demo.attached() as market_data:
+        reader = market_data.reader()
+        while (reader.poll(65_536, PATIENCE_S)["kind"] == Kind.STATUS).all():
+            assert demo.process.poll() is None
+        os.kill(demo.pid_of("mdsys.feed"), signal.SIGKILL)
+        rings = len(market_data.rings)
+        up_count = 0
+        while up_count < rings:
+            ticks = reader.poll(65_536, PATIENCE_S)
+            assert len(ticks), "the feed did not come back"
+            up_count += statuses(ticks).count(Status.CONNECTION_UP)
+    demo.process.send_signal(signal.SIGINT)
     code, out, err = demo.end()
     assert (code, err) == (0, "")
     figures = json.loads(out)
     assert figures["received"] + figures["lost"] == figures["published"]
-    assert figures["statuses"] > 4
+    assert figures["statuses"] >= 2 * rings, "of each ring's next writer and its connection"
     check_clean(demo)
 
 

@@ -11,8 +11,12 @@ are those of the captures' README).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -25,7 +29,7 @@ import pytest
 import mdsys
 from mdsys.record.record import SIDE_MASK, TICK, Flag, Kind, Ticks
 from mdsys.sim import Replay, Simulator
-from tests.daemons import PATIENCE_S, daemon, instance
+from tests.daemons import PATIENCE_S, Daemon, daemon, instance, statuses
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -139,80 +143,151 @@ def matched(frames: list[dict[str, Any]], rows: list[Row]) -> Iterator[tuple[Any
     assert at == len(rows)
 
 
-async def collect(reader: mdsys.Reader, simulator: Simulator, count: int) -> Ticks:
-    """Let the simulator run, and return the first ``count`` records that are no statuses."""
-    simulator.start()
+def collect(md: mdsys.MarketData, reader: mdsys.Reader, running: Daemon, count: int) -> Ticks:
+    """Read ``count`` market records, stop the daemon, and account for all that its ring got.
+
+    Returns:
+        The market records; of statuses only those may come that tell of the connection.
+    """
+    (ring,) = md.rings
+    head_before = ring.head
+    (cursor,) = reader.cursors.values()
+    assert cursor == head_before + 1
     parts: list[Ticks] = []
-    while count > 0:
-        ticks = await asyncio.to_thread(reader.poll, 65536, PATIENCE_S)
-        assert len(ticks), f"{count} records are still missing"
-        parts.append(ticks[ticks["kind"] != Kind.STATUS])
-        count -= len(parts[-1])
-    await simulator.finished()
-    return np.concatenate(parts, dtype=TICK)
+    while sum(int((part["kind"] != Kind.STATUS).sum()) for part in parts) < count:
+        parts.append(reader.poll(65536, PATIENCE_S))
+        assert len(parts[-1]), "records are missing"
+    assert running.end() == 0
+    while len(rest := reader.poll(65536)):
+        parts.append(rest)
+    assert reader.received + reader.lost == ring.head - head_before
+    assert reader.lost == 0
+    ticks: Ticks = np.concatenate(parts, dtype=TICK)
+    assert set(statuses(ticks)) <= {mdsys.Status.CONNECTION_UP, mdsys.Status.CONNECTION_DOWN}
+    return ticks[ticks["kind"] != Kind.STATUS]
 
 
-@pytest.mark.parametrize(
-    ("capture", "venue", "symbol", "oracle_count"),
-    [
-        ("spot__btcusdt_20240808.gz", "binance", "BTCUSDT", 564),
-        ("spot__ethusdt_20240808.gz", "binance", "ETHUSDT", 577),
-        ("usdm__btcusdt_20240808.gz", "binance_usdm", "BTCUSDT", 503),
-    ],
+@contextlib.contextmanager
+def reserved_port() -> Iterator[int]:
+    """Give a port that refuses connections until a program listens on it, which one may.
+
+    Bound, it is given to nobody who asks for a free one; not listening, it keeps nobody from
+    binding it too who, as asyncio does, sets SO_REUSEADDR; socket(7).
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+@contextlib.contextmanager
+def sim(listen: str, venue: str, path: Path) -> Iterator[None]:
+    """Run `mdsys sim` with a replay, as fast as it is read."""
+    arguments = ("--venue", venue, "--listen", listen, "--replay", str(path), "--speed", "max")
+    with subprocess.Popen(
+        [sys.executable, "-m", "mdsys", "sim", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+@dataclass(frozen=True)
+class Capture:
+    """A file of captured frames, and how often its bookTicker and depth name the same update."""
+
+    file: str
+    venue: str
+    symbol: str
+    oracle_count: int
+
+    def path(self, data_dir: Path) -> Path:
+        """Return where it lies; skip the test where it does not."""
+        path = data_dir / "hftbacktest" / self.file
+        if not path.exists():
+            pytest.skip(f"{path} is not here; set MDSYS_DATA to the captures' directory")
+        return path
+
+    def keys(self) -> dict[str, Any]:
+        """Return the daemon's configuration for it."""
+        return {
+            "venue": self.venue,
+            "symbols": [self.symbol],
+            "channels": ["trade", "quote", "book"],
+            "buffer_size": "64 MiB",
+        }
+
+    def check(self, snapshot: dict[str, Any], frames: list[dict[str, Any]], ticks: Ticks) -> None:
+        """Hold the records against the frames, and the book that they make against the quotes."""
+        book = Book(self.venue == "binance_usdm", snapshot["lastUpdateId"])
+        book.bids = {fixed(price): fixed(size) for price, size in snapshot["bids"]}
+        book.asks = {fixed(price): fixed(size) for price, size in snapshot["asks"]}
+        quotes: dict[int, Top] = {}
+        tops: dict[int, Top] = {}
+        quoted_before = 0
+        for frame, records in matched(frames, rows_of(ticks)):
+            assert records == expected_rows(frame), frame
+            if frame.get("e") == "depthUpdate":
+                if book.takes(frame):
+                    for row in records:
+                        book.set(row)
+                    tops[frame["u"]] = book.top()
+                    quoted_before += frame["u"] in quotes
+            elif frame.get("e") != "trade":
+                ((_, _, _, bid, ask, bid_size, ask_size),) = records
+                quotes[frame["u"]] = (bid, bid_size, ask, ask_size)
+        assert quoted_before == self.oracle_count
+        assert all(quotes[u] == tops[u] for u in quotes.keys() & tops.keys())
+
+
+SPOT_ETH = Capture("spot__ethusdt_20240808.gz", "binance", "ETHUSDT", 577)
+CAPTURES = (
+    Capture("spot__btcusdt_20240808.gz", "binance", "BTCUSDT", 564),
+    SPOT_ETH,
+    Capture("usdm__btcusdt_20240808.gz", "binance_usdm", "BTCUSDT", 503),
 )
+
+
+@pytest.mark.parametrize("capture", CAPTURES, ids=lambda capture: capture.file)
 def test_captured_frames_arrive_exactly_and_rebuild_the_venues_own_top_of_book(
-    tmp_path: Path, data_dir: Path, capture: str, venue: str, symbol: str, oracle_count: int
+    tmp_path: Path, data_dir: Path, capture: Capture
 ) -> None:
-    path = data_dir / "hftbacktest" / capture
-    if not path.exists():
-        pytest.skip(f"{path} is not here; set MDSYS_DATA to the captures' directory")
+    path = capture.path(data_dir)
     snapshot, frames = frames_of(path)
+    count = sum(map(record_count, frames))
 
     async def through_the_system() -> Ticks:
-        async with Simulator(Replay(path, speed=None), venue=venue, held=True) as simulator:
+        replay = Replay(path, speed=None)
+        async with Simulator(replay, venue=capture.venue, held=True) as simulator:
             with (
                 instance() as name,
-                daemon(
-                    tmp_path,
-                    simulator.url,
-                    name=name,
-                    venue=venue,
-                    symbols=[symbol],
-                    channels=["trade", "quote", "book"],
-                    buffer_size="64 MiB",
-                ) as running,
+                daemon(tmp_path, simulator.url, name=name, **capture.keys()) as running,
             ):
                 await asyncio.to_thread(running.wait_ready)
                 with mdsys.attach(name) as md:
                     reader = md.reader()
-                    ticks = await collect(reader, simulator, sum(map(record_count, frames)))
-                    assert running.end() == 0
-                    while len(reader.poll(65536)):
-                        pass
-                    assert reader.received + reader.lost == sum(reader.cursors.values()) - 2, (
-                        "all but the connection_up before us, of one ring"
-                    )
-                    assert reader.lost == 0
-                    return ticks
+                    simulator.start()
+                    return await asyncio.to_thread(collect, md, reader, running, count)
 
-    rows = rows_of(asyncio.run(through_the_system()))
+    capture.check(snapshot, frames, asyncio.run(through_the_system()))
 
-    book = Book(venue == "binance_usdm", snapshot["lastUpdateId"])
-    book.bids = {fixed(price): fixed(size) for price, size in snapshot["bids"]}
-    book.asks = {fixed(price): fixed(size) for price, size in snapshot["asks"]}
-    quotes: dict[int, Top] = {}
-    tops: dict[int, Top] = {}
-    quoted_before = 0
-    for frame, records in matched(frames, rows):
-        assert records == expected_rows(frame), frame
-        if frame.get("e") == "depthUpdate":
-            if book.takes(frame):
-                for row in records:
-                    book.set(row)
-                tops[frame["u"]] = book.top()
-                quoted_before += frame["u"] in quotes
-        elif frame.get("e") != "trade":
-            ((_, _, _, bid, ask, bid_size, ask_size),) = records
-            quotes[frame["u"]] = (bid, bid_size, ask, ask_size)
-    assert quoted_before == oracle_count
-    assert all(quotes[u] == tops[u] for u in quotes.keys() & tops.keys())
+
+def test_the_programs_carry_a_capture_exactly_when_the_daemon_is_there_before_the_venue(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    path = SPOT_ETH.path(data_dir)
+    snapshot, frames = frames_of(path)
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(reserved_port())
+        name = stack.enter_context(instance())
+        url = f"ws://127.0.0.1:{port}"
+        running = stack.enter_context(daemon(tmp_path, url, name=name, **SPOT_ETH.keys()))
+        running.wait_for_line("cannot connect")
+        md = stack.enter_context(mdsys.attach(name))
+        reader = md.reader()
+        stack.enter_context(sim(f"127.0.0.1:{port}", SPOT_ETH.venue, path))
+        ticks = collect(md, reader, running, sum(map(record_count, frames)))
+    SPOT_ETH.check(snapshot, frames, ticks)

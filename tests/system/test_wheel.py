@@ -15,10 +15,11 @@ import sysconfig
 import venv
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests import daemons
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
@@ -140,52 +141,32 @@ def test_a_c_program_builds_with_the_installed_headers(
         assert "no-such-instance" in ended.stderr
 
 
-@dataclass
-class Daemon:
-    """A running instance of this source tree's."""
-
-    instance: str
-
-
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
+def instance(tmp_path: Path) -> Iterator[str]:
     """Run a simulated venue and the daemon from the development environment."""
-    mdsys = [sys.executable, "-m", "mdsys"]
-    instance = f"wheel-{os.getpid()}"
+    listen = ["--venue", "binance", "--listen", "127.0.0.1:0"]
     market = ["--symbols", "3", "--rate", "2000", "--seed", "1"]
     sim = subprocess.Popen(
-        [*mdsys, "sim", "--venue", "binance", "--listen", "127.0.0.1:0", *market],
+        [sys.executable, "-m", "mdsys", "sim", *listen, *market],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    process = None
     try:
         assert sim.stdout is not None
         url = sim.stdout.readline().split()[-1]
-        path = tmp_path / "mdsys.toml"
-        path.write_text(
-            f'instance = "{instance}"\n[[venue]]\nname = "binance"\nurl = "{url}"\n'
-            'symbols = ["SYM000000", "SYM000001", "SYM000002"]\n'
-        )
-        process = subprocess.Popen(
-            [*mdsys, "run", "--config", path], stderr=subprocess.PIPE, text=True
-        )
-        assert process.stderr is not None
-        lines = []
-        for line in process.stderr:
-            lines.append(line)
-            if "ready" in line:
-                break
-        else:
-            pytest.fail("the daemon ended: " + "".join(lines))
-        yield Daemon(instance)
+        symbols = [f"SYM{number:06d}" for number in range(3)]
+        channels = ["trade", "quote"]
+        with (
+            daemons.instance() as name,
+            daemons.daemon(tmp_path, url, name=name, symbols=symbols, channels=channels) as running,
+        ):
+            running.wait_ready()
+            yield name
+            assert running.end() == 0
     finally:
-        for each in (process, sim):
-            if each is not None:
-                each.terminate()
-                each.communicate(timeout=20)
-        subprocess.run([*mdsys, "clean", "--instance", instance], check=True)
+        sim.kill()
+        sim.communicate()
 
 
 READ = """
@@ -205,13 +186,13 @@ with mdsys.attach(sys.argv[1]) as md:
 """
 
 
-def test_a_bare_installation_reads_another_installations_daemon(empty: Run, daemon: Daemon) -> None:
-    ended = empty("python", "-c", READ, daemon.instance)
+def test_a_bare_installation_reads_another_installations_daemon(empty: Run, instance: str) -> None:
+    ended = empty("python", "-c", READ, instance)
     assert ended.returncode == 0, ended.stderr
 
 
-def test_a_bare_installation_taps_another_installations_daemon(empty: Run, daemon: Daemon) -> None:
-    ended = empty("mdsys", "tap", "--instance", daemon.instance, "--json", "--count", "20")
+def test_a_bare_installation_taps_another_installations_daemon(empty: Run, instance: str) -> None:
+    ended = empty("mdsys", "tap", "--instance", instance, "--json", "--count", "20")
     assert ended.returncode == 0, ended.stderr
     ticks = [json.loads(line) for line in ended.stdout.splitlines()]
     assert len(ticks) == 20

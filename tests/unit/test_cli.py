@@ -207,7 +207,7 @@ def test_check_prints_the_effective_config_to_stdout(run: Run, tmp_path: Path) -
     assert (code, err) == (0, "")
     assert 'buffer_size = "512 KiB"' in out
     path.write_text(out)
-    assert run("check", "--config", str(path)) == (0, out, "")
+    assert run("check", "--config", str(path))[:2] == (0, out)
 
 
 def test_check_without_a_file_is_a_matter_of_usage(run: Run) -> None:

@@ -1,30 +1,28 @@
-"""The clocks."""
+"""The clock: the machine's tells the epoch's time, and a report goes by the one it is given."""
 
 from __future__ import annotations
 
-import pytest
+import time
 
-from mdsys.clock import SYSTEM_CLOCK, ManualClock
-
-
-def test_manual_time_passes_on_both_clocks() -> None:
-    clock = ManualClock(1_000)
-    clock.advance(500)
-    assert (clock.now_ns(), clock.monotonic_ns()) == (1_500, 500)
+from mdsys.clock import SYSTEM_CLOCK
+from mdsys.daemon.stat_command import take_picture
+from tests.instances import NOW, running, writer
 
 
-def test_a_step_of_wall_time_is_no_time_passing() -> None:
-    clock = ManualClock(1_000)
-    clock.step(-400)
-    assert (clock.now_ns(), clock.monotonic_ns()) == (600, 0)
+class StoppedClock:
+    """Stands 250 ms after the time that tests stamp with."""
+
+    def now_ns(self) -> int:
+        return NOW + 250_000_000
 
 
-def test_manual_time_does_not_go_back() -> None:
-    with pytest.raises(ValueError, match="time does not go back"):
-        ManualClock().advance(-1)
+def test_system_time_is_that_of_the_epoch() -> None:
+    before = time.time_ns()
+    assert before <= SYSTEM_CLOCK.now_ns() <= time.time_ns()
 
 
-def test_system_monotonic_time_does_not_go_back() -> None:
-    readings = [SYSTEM_CLOCK.monotonic_ns() for _ in range(1_000)]
-    assert readings == sorted(readings)
-    assert SYSTEM_CLOCK.now_ns() > 1_700_000_000 * 10**9
+def test_a_report_goes_by_the_clock_it_is_given() -> None:
+    with running() as instance:
+        writer(instance).flush(NOW)
+        (ring,) = take_picture(instance.name, StoppedClock())["rings"]
+    assert ring["watermark_age_ms"] == 250

@@ -9,19 +9,16 @@ import pytest
 from mdsys import errors
 from mdsys.errors import (
     ConfigError,
-    ConnectionLost,
     ExitCode,
     FeedError,
     HostError,
     InstanceInUse,
-    Lapped,
     LayoutError,
     MdsysError,
     NoPermission,
     NotRunning,
     ProtocolError,
     RingError,
-    SequenceGap,
     UsageError,
     WriterGone,
 )
@@ -30,7 +27,7 @@ from mdsys.errors import (
 def test_every_error_is_an_mdsys_error() -> None:
     classes = [each for _, each in inspect.getmembers(errors, inspect.isclass)]
     raised = [each for each in classes if issubclass(each, BaseException)]
-    assert len(raised) == 15
+    assert len(raised) == 12
     assert all(issubclass(each, MdsysError) for each in raised)
 
 
@@ -38,9 +35,6 @@ def test_every_error_is_an_mdsys_error() -> None:
     ("error", "group"),
     [
         (ProtocolError, FeedError),
-        (ConnectionLost, FeedError),
-        (SequenceGap, FeedError),
-        (Lapped, RingError),
         (WriterGone, RingError),
         (NoPermission, HostError),
         (InstanceInUse, HostError),
@@ -71,12 +65,6 @@ def test_errors_are_grouped_by_what_the_caller_does_next(
 def test_exit_codes_are_those_that_scripts_rely_on(error: type[MdsysError], code: int) -> None:
     assert error.exit_code == code
     assert isinstance(error.exit_code, ExitCode)
-
-
-def test_a_lap_tells_how_many_records_it_cost() -> None:
-    error = Lapped(4_097)
-    assert error.missed_count == 4_097
-    assert "4097 records lost" in str(error)
 
 
 def test_a_config_error_keeps_its_problems_apart_and_shows_one_a_line() -> None:

@@ -36,10 +36,6 @@ static inline void md_store_release_u64(uint64_t *to, uint64_t value) {
     MD_AFTER_STORE();
 }
 
-static inline int64_t md_load_relaxed_i64(const int64_t *from) {
-    return __atomic_load_n(from, __ATOMIC_RELAXED);
-}
-
 static inline int64_t md_load_acquire_i64(const int64_t *from) {
     return __atomic_load_n(from, __ATOMIC_ACQUIRE);
 }

@@ -21,6 +21,7 @@ from mdsys.consume import tap_command
 from mdsys.consume.tick_text import LineFormat, json_line, rows
 from mdsys.errors import NotRunning
 from mdsys.record.record import ABSENT, KIND_DTYPE, TICK, Flag, Kind, Status, Ticks
+from mdsys.ring.lock import start_ticks
 from mdsys.ring.segment import (
     ROOT_DIR,
     Geometry,
@@ -28,7 +29,6 @@ from mdsys.ring.segment import (
     open_instance,
     remove_segments,
     segment_path,
-    start_ticks,
 )
 
 SYMBOLS = ("BINANCE:BTCUSDT", "BINANCE:ETHUSDT", "KITE:NSE:INFY")
@@ -300,7 +300,7 @@ def test_kinds_that_it_does_not_know_are_printed_unless_kinds_are_asked_for(writ
         Tap(writer.name, "--json", "--count", "3") as tap,
         Tap(writer.name, "--json", "--count", "2", "--kind", "trade") as picky,
     ):
-        writer.publish(0, trade(1), unknown, trade(3))
+        writer.publish(0, trade(1), unknown, trade(3), trade(4))
         kinds = [json.loads(line)["kind"] for line in tap.lines(3)]
         picked = [json.loads(line)["kind"] for line in picky.lines(2)]
     assert kinds == ["trade", "200", "trade"]

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdsys.counters.counters import Histogram, bucket_middle, parse_block, schema, total
+from mdsys.counters.counters import (
+    OPEN_FROM_NS,
+    Histogram,
+    bucket_middle,
+    parse_block,
+    schema,
+    total,
+)
 
 NAMES, HISTOGRAMS, BUCKETS = schema()
 
@@ -25,7 +32,8 @@ def block(counters: dict[str, int], values: list[int]) -> bytes:
     positive, negative = [0] * BUCKETS, [0] * BUCKETS
     for value in values:
         (negative if value < 0 else positive)[bucket_of(abs(value))] += 1
-    head = [len(values), sum(values), min(values, default=0), max(values, default=0)]
+    wrapped = (sum(values) + (1 << 63)) % (1 << 64) - (1 << 63)
+    head = [len(values), wrapped, min(values, default=0), max(values, default=0)]
     data = struct.pack(f"<{len(words)}Q", *words) + struct.pack("<Qqqq", *head)
     data += struct.pack(f"<{2 * BUCKETS}Q", *positive, *negative)
     return data + bytes(8 * (4 + 2 * BUCKETS) * (len(HISTOGRAMS) - 1))
@@ -53,6 +61,38 @@ def test_percentile_is_the_sorted_values_within_3_2_percent(
     found = first_histogram(values).percentile(percent)
     assert found is not None
     assert abs(found - exact) <= 0.032 * abs(exact) + 1
+
+
+LAST_BUCKET = st.integers(OPEN_FROM_NS, (1 << 63) - 1)
+
+
+@given(st.lists(st.integers(-(10**9), 10**9)), st.lists(LAST_BUCKET, min_size=1), st.booleans())
+def test_percentile_beyond_the_buckets_is_none_rather_than_wrong(
+    near: list[int], far: list[int], ahead: bool
+) -> None:
+    far = [-each for each in far] if ahead else far
+    ordered = sorted(near + far)
+    histogram = first_histogram(ordered)
+    for percent in (0.0, 50.0, 99.0, 100.0):
+        exact = ordered[max(1, int(-(-len(ordered) * percent // 100))) - 1]
+        found = histogram.percentile(percent)
+        if found is None:
+            assert abs(exact) >= OPEN_FROM_NS
+            assert max(map(abs, ordered)) >= 1 << 40
+        else:
+            assert abs(found - exact) <= 0.032 * abs(exact) + 1
+    assert (histogram.min_ns, histogram.max_ns) == (ordered[0], ordered[-1])
+
+
+def test_open_bucket_begins_where_the_schema_ends() -> None:
+    assert bucket_of(OPEN_FROM_NS - 1) == BUCKETS - 2
+    assert bucket_of(OPEN_FROM_NS) == bucket_of(1 << 62) == BUCKETS - 1
+
+
+def test_replayed_capture_has_a_largest_value_and_no_percentiles_beyond_the_buckets() -> None:
+    histogram = first_histogram([72_102_554_237_186_957] * 3)
+    assert histogram.percentile(50) is None
+    assert histogram.max_ns == 72_102_554_237_186_957
 
 
 def test_empty_histogram_has_no_percentiles() -> None:

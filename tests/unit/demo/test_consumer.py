@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +11,7 @@ import pytest
 
 from mdsys.consume.attach import MarketData, attach
 from mdsys.counters.counters import bucket_middle, schema
-from mdsys.demo.consumer import BATCH_COUNT, REPORT_SECONDS, Latencies, Tally, bucket_of, summary
+from mdsys.demo.consumer import BATCH_COUNT, Latencies, Tally, bucket_of, consume, summary
 from mdsys.record.record import Kind, Ticks
 from mdsys.ring.segment import Instance
 from tests.instances import geometry, running, trades, writer
@@ -114,26 +111,23 @@ def test_what_is_no_trade_moves_nothing_and_statuses_have_no_latency(
     assert tally.latencies.histogram().max_ns == 40
 
 
-def test_what_is_unread_when_the_end_comes_is_still_read(instance: Instance) -> None:
+def test_what_is_unread_when_the_end_comes_is_still_read(
+    instance: Instance,
+    market_data: MarketData,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    reader = market_data.reader()
     ring = writer(instance)
-    consumer = subprocess.Popen(
-        [sys.executable, "-m", "mdsys.demo.consumer", "--instance", instance.name],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    assert consumer.stdin is not None
-    assert consumer.stdout is not None
-    assert json.loads(consumer.stdout.readline()) == {"cursors": {"0": 1, "1": 1}}
-    consumer.send_signal(signal.SIGSTOP)
     for first in range(0, 3 * BATCH_COUNT, BATCH_COUNT // 4):
         ring.publish_records(trades(BATCH_COUNT // 4, first=first))
-    consumer.stdin.close()
-    time.sleep(REPORT_SECONDS)  # so that it looks at stdin while most is still unread
-    consumer.send_signal(signal.SIGCONT)
-    *_, last = consumer.stdout.read().splitlines()
-    consumer.stdout.close()
-    assert consumer.wait(30) == 0
-    found = json.loads(last)
-    assert (found["received"], found["lost"]) == (3 * BATCH_COUNT, 0)
-    assert found["behind"] == {"0": 0, "1": 0}
-    assert sum(mover["trades"] for mover in found["movers"]) == 3 * BATCH_COUNT
+    ours, theirs = os.pipe()
+    os.close(theirs)
+    with os.fdopen(ours) as ended:  # the first look at stdin finds it so
+        monkeypatch.setattr("sys.stdin", ended)
+        consume(market_data, reader, spin=False)
+    first_report, *_, last_report = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first_report["received"] == BATCH_COUNT, "the end came when most was unread"
+    assert (last_report["received"], last_report["lost"]) == (3 * BATCH_COUNT, 0)
+    assert last_report["behind"] == {"0": 0, "1": 0}
+    assert sum(mover["trades"] for mover in last_report["movers"]) == 3 * BATCH_COUNT

@@ -15,11 +15,9 @@ from mdsys.record.record import (
     PRICES,
     SIDE_MASK,
     SIZES,
-    TICK,
     Flag,
     Kind,
     Status,
-    field_scale,
     side_name,
 )
 
@@ -72,12 +70,6 @@ def test_every_kind_has_four_integers() -> None:
 def test_prices_and_sizes_are_told_apart() -> None:
     assert PRICES.isdisjoint(SIZES)
     assert {name for names in BODY.values() for name in names} >= PRICES | SIZES
-    tick = np.zeros(1, TICK)
-    tick["price_scale"], tick["size_scale"] = 2, 5
-    assert field_scale("vwap", tick[0]) == 2
-    assert field_scale("open_interest", tick[0]) == 5
-    assert field_scale("trade_id", tick[0]) is None
-    assert field_scale("connection", tick[0]) is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,181 @@
+"""README.md, word for word: its commands, configurations and programs, run against each other.
+
+Only three words are changed, so that a test meets neither another test nor a daemon of this
+machine's owner: the venue's port, the instance, and an end for what goes on until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import mdsys
+from tests.daemons import PATIENCE_S, Daemon, instance
+
+pytestmark = pytest.mark.system
+
+ADDRESS = "127.0.0.1:9001"
+FILE_NAME = re.compile(r"(?:# |/\* )([a-z]+\.[a-z]+)")
+MAKE_TARGETS = {"demo", "test", "wheel"}
+
+
+class Readme:
+    """README's fenced blocks."""
+
+    def __init__(self, text: str) -> None:
+        blocks = re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        self.commands = [
+            line for language, block in blocks if language == "sh" for line in block.splitlines()
+        ]
+        self.python = [block for language, block in blocks if language == "python"]
+        self.files: dict[str, str] = {}
+        for language, block in blocks:
+            if language in ("toml", "c"):
+                name = FILE_NAME.match(block)
+                assert name, f"a file without a name:\n{block}"
+                self.files[name[1]] = block
+        assert {language for language, _ in blocks} == {"sh", "python", "toml", "c"}
+
+    def take(self, *words: str) -> str:
+        """Return the one command that begins so, and take it out."""
+        (line,) = (each for each in self.commands if shlex.split(each)[: len(words)] == [*words])
+        self.commands.remove(line)
+        return line
+
+
+@pytest.fixture
+def readme(repository: Path) -> Readme:
+    return Readme((repository / "README.md").read_text())
+
+
+class Newcomer:
+    """Somebody who types, in a folder of their own, with `.venv` activated."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.environment = {**os.environ, "PATH": path}
+
+    def type(self, line: str, *more: str) -> str:
+        """Run a line to its end; return what it prints."""
+        done = subprocess.run(
+            ["sh", "-c", f"{line.partition(' # ')[0]} {shlex.join(more)}"],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE_S,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        return done.stdout
+
+    @contextlib.contextmanager
+    def start(
+        self, line: str, *, stdout: int = subprocess.DEVNULL, stderr: int = subprocess.DEVNULL
+    ) -> Iterator[subprocess.Popen[str]]:
+        """Run a line that goes on until Ctrl-C."""
+        with subprocess.Popen(
+            shlex.split(line),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=stdout,
+            stderr=stderr,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    @contextlib.contextmanager
+    def start_daemon(self, line: str, name: str) -> Iterator[Daemon]:
+        """Run a daemon, its log read."""
+        with self.start(line, stderr=subprocess.PIPE) as process:
+            daemon = Daemon(name, process)
+            try:
+                yield daemon
+            finally:
+                process.kill()
+                daemon.wait()
+
+
+def test_commands_are_there(readme: Readme, repository: Path) -> None:
+    targets = {line.split()[1] for line in readme.commands if line.startswith("make ")}
+    assert targets <= MAKE_TARGETS
+    makefile = (repository / "Makefile").read_text()
+    for target in MAKE_TARGETS:
+        assert re.search(rf"^{target}:.* ## ", makefile, re.MULTILINE)
+
+
+def test_a_newcomer_sees_ticks_in_the_terminal_in_python_and_in_c(
+    readme: Readme, tmp_path: Path
+) -> None:
+    if shutil.which("mdsys", path=str(Path(sys.executable).parent)) is None:
+        pytest.skip("this environment has no mdsys program; make builds one that has")
+    newcomer = Newcomer(tmp_path)
+    for target in ("demo", "test"):
+        readme.take("make", target)  # what builds this environment and runs this test
+    with contextlib.ExitStack() as stack:
+        name = stack.enter_context(instance())
+
+        sim = stack.enter_context(
+            newcomer.start(
+                readme.take("mdsys", "sim").replace(ADDRESS, "127.0.0.1:0"),
+                stdout=subprocess.PIPE,
+            )
+        )
+        assert sim.stdout is not None
+        address = sim.stdout.readline().strip().rpartition("/")[2]
+        assert ADDRESS in readme.files["feed.toml"]
+        for file, text in readme.files.items():
+            head = f'instance = "{name}"\n' if file.endswith(".toml") else ""
+            ours = text.replace(ADDRESS, address).replace('"default"', f'"{name}"')
+            (tmp_path / file).write_text(head + ours)
+
+        daemon = stack.enter_context(newcomer.start_daemon(readme.take("mdsys", "run"), name))
+        daemon.wait_ready()
+
+        lines = newcomer.type(
+            readme.take("mdsys", "tap"), "--instance", name, "--count", "40"
+        ).splitlines()
+        assert len(lines) == 40
+        assert all(" BINANCE:SYM00000" in line for line in lines)
+        assert name in newcomer.type(readme.take("mdsys", "stat"), "--instance", name)
+        assert "BTCUSDT" in newcomer.type(readme.take("mdsys", "check"))
+
+        wait_for_trade_and_quote(name, "BINANCE:SYM000000")
+        (program,) = readme.python
+        assert 'attach("default")' in program
+        (tmp_path / "watch.py").write_text(program.replace('"default"', f'"{name}"'))
+        trades, bid = newcomer.type("python watch.py").strip().rsplit("\n", 1)
+        assert re.fullmatch(r"\[[\d. \n]*\]", trades), trades
+        assert int(bid) > 0
+
+        assert newcomer.type(readme.take("cc")) == ""
+        with newcomer.start(readme.take("./trades"), stdout=subprocess.PIPE) as trader:
+            assert trader.stdout is not None
+            for _ in range(3):
+                assert float(trader.stdout.readline()) > 0
+
+        assert daemon.end(signal.SIGINT) == 0
+        assert "removed" in newcomer.type(readme.take("mdsys", "clean"), "--instance", name)
+        assert readme.commands == [], "nobody has tried these"
+
+
+def wait_for_trade_and_quote(name: str, symbol: str) -> None:
+    """Wait until a symbol has had both; each poll waits for a record."""
+    with mdsys.attach(name) as md:
+        reader = md.reader([symbol])
+        while md.last_quote(symbol) is None or md.last_trade(symbol) is None:
+            assert len(reader.poll(timeout=PATIENCE_S)), f"{symbol} is silent"
