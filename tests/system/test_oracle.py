@@ -143,16 +143,22 @@ def matched(frames: list[dict[str, Any]], rows: list[Row]) -> Iterator[tuple[Any
     assert at == len(rows)
 
 
-def collect(md: mdsys.MarketData, reader: mdsys.Reader, running: Daemon, count: int) -> Ticks:
+def join(md: mdsys.MarketData) -> tuple[mdsys.Reader, int]:
+    """Return a reader of a ring that is at rest, and the ring's head."""
+    reader, head = md.reader(), md.rings[0].head
+    assert reader.cursors == {0: head + 1}
+    return reader, head
+
+
+def collect(
+    md: mdsys.MarketData, reader: mdsys.Reader, head_before: int, running: Daemon, count: int
+) -> Ticks:
     """Read ``count`` market records, stop the daemon, and account for all that its ring got.
 
     Returns:
         The market records; of statuses only those may come that tell of the connection.
     """
     (ring,) = md.rings
-    head_before = ring.head
-    (cursor,) = reader.cursors.values()
-    assert cursor == head_before + 1
     parts: list[Ticks] = []
     while sum(int((part["kind"] != Kind.STATUS).sum()) for part in parts) < count:
         parts.append(reader.poll(65536, PATIENCE_S))
@@ -164,7 +170,8 @@ def collect(md: mdsys.MarketData, reader: mdsys.Reader, running: Daemon, count: 
     assert reader.lost == 0
     ticks: Ticks = np.concatenate(parts, dtype=TICK)
     assert set(statuses(ticks)) <= {mdsys.Status.CONNECTION_UP, mdsys.Status.CONNECTION_DOWN}
-    return ticks[ticks["kind"] != Kind.STATUS]
+    market: Ticks = ticks[ticks["kind"] != Kind.STATUS]
+    return market
 
 
 @contextlib.contextmanager
@@ -268,9 +275,9 @@ def test_captured_frames_arrive_exactly_and_rebuild_the_venues_own_top_of_book(
             ):
                 await asyncio.to_thread(running.wait_ready)
                 with mdsys.attach(name) as md:
-                    reader = md.reader()
+                    reader, head = join(md)
                     simulator.start()
-                    return await asyncio.to_thread(collect, md, reader, running, count)
+                    return await asyncio.to_thread(collect, md, reader, head, running, count)
 
     capture.check(snapshot, frames, asyncio.run(through_the_system()))
 
@@ -287,7 +294,7 @@ def test_the_programs_carry_a_capture_exactly_when_the_daemon_is_there_before_th
         running = stack.enter_context(daemon(tmp_path, url, name=name, **SPOT_ETH.keys()))
         running.wait_for_line("cannot connect")
         md = stack.enter_context(mdsys.attach(name))
-        reader = md.reader()
+        reader, head = join(md)
         stack.enter_context(sim(f"127.0.0.1:{port}", SPOT_ETH.venue, path))
-        ticks = collect(md, reader, running, sum(map(record_count, frames)))
+        ticks = collect(md, reader, head, running, sum(map(record_count, frames)))
     SPOT_ETH.check(snapshot, frames, ticks)
