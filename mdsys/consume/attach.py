@@ -172,7 +172,7 @@ class MarketData:
         return list(picked.values())
 
     def last_trade(self, symbol: str) -> np.void | None:
-        """Return the symbol's last trade (or ticker), a scalar of TICK; None before the first.
+        """Return the last trade (or ticker) received, a scalar of TICK; None before the first.
 
         Raises:
             UsageError: The symbol is not in this instance.

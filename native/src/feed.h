@@ -180,7 +180,7 @@ static inline void md_feed_note_sequence(uint64_t *last, uint64_t latest) {
     }
 }
 
-/* Publish a frame's only record: cell first, then ring. part: 0 for none. Values stay in registers
+/* Publish a frame's only record: cell first, then ring. Values stay in registers
  * and go out as 64-bit stores; a record built in memory and copied stalls on store forwarding. */
 static inline void md_feed_publish(struct md_feed *feed,
                                    const struct md_feed_symbol *symbol,

@@ -42,7 +42,7 @@ enum md_flag {
 enum md_status {
     MD_STATUS_CONNECTION_UP = 1,
     MD_STATUS_CONNECTION_DOWN = 2,
-    MD_STATUS_GAP = 3, /* venue ids first_lost..last_lost never came */
+    MD_STATUS_GAP = 3,              /* venue ids first_lost..last_lost never came */
     MD_STATUS_STALE = 4,            /* reserved */
     MD_STATUS_RESYNC = 5,           /* reserved */
     MD_STATUS_LAPPED = 6,           /* reserved: first_lost..last_lost of the ring overwritten */

@@ -59,7 +59,12 @@ def test_a_number_is_exact_whatever_decimals_the_last_one_had(futures: bool) -> 
 @pytest.mark.parametrize("blank", ["", " "], ids=["fast", "flat"])
 def test_names_are_told_apart_at_any_length_and_by_any_byte(blank: str) -> None:
     names = ["A" * size for size in range(1, 64)]
-    names += ["A" * (place - 1) + "B" + "A" * (17 - place) for place in range(1, 18)]
+    names += [
+        "A" * place + "B" + "A" * (size - place - 1)
+        for size in (7, 16, 17)
+        for place in range(size)
+    ]
+    names += [f"AAAAAAAA{number}" for number in range(500)]  # enough for the table to collide
     symbols = {name: SymbolInfo(1 + number) for number, name in enumerate(names)}
     decoder = Decoder("binance_spot", symbols)
     for name, info in symbols.items():
@@ -71,3 +76,12 @@ def test_names_are_told_apart_at_any_length_and_by_any_byte(blank: str) -> None:
         result, ticks = decoder.decode(frame)
         known = name == "A" * 15 + "\\u0041"
         assert result == (FrameResult.OK if known else FrameResult.UNKNOWN_SYMBOL)
+
+
+def test_an_escape_is_never_taken_for_what_it_looks_like() -> None:
+    decoder = Decoder("binance_spot", {"A\\B": SymbolInfo(1), "BTCUSDT": SymbolInfo(2)})
+    meant = edited(TRADE[False], s="A\\B")
+    assert decoder.decode(meant)[0] == FrameResult.OK
+    assert decoder.decode(meant.replace(b"A\\\\B", b"A\\B"))[0] == FrameResult.MALFORMED
+    assert decoder.decode(combined(TRADE[False], "a\\/b"))[0] == FrameResult.OK
+    assert decoder.decode(combined(TRADE[False], "a\\xb"))[0] == FrameResult.MALFORMED
