@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import mmap
 import random
 import threading
@@ -19,6 +17,7 @@ from hypothesis import strategies as st
 from mdsys import TICK, LayoutError, _native
 from mdsys.errors import HostError
 from tests.instances import NOW, trades
+from tests.universe import real_names
 
 NAME_SIZE_MAX = 63
 
@@ -52,14 +51,6 @@ def directory(capacity: int, ring_count: int = 4) -> _native.Symbols:
 
 def generated_names() -> list[str]:
     return [f"BINANCE:SYM{i:05d}USDT" for i in range(50_000)]
-
-
-def real_names(data_dir: Path) -> list[str]:
-    path = data_dir / "instrument_lists" / "universe.csv.gz"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        return [f"{venue}:{symbol}" for venue, symbol in csv.reader(file)]
 
 
 @pytest.fixture(params=["generated", "real"])

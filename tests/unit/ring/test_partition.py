@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,18 +9,11 @@ from pathlib import Path
 import pytest
 
 from mdsys.ring.partition import Balance, Partition, jump_hash
+from tests.universe import real_names
 
 
 def generated_names() -> list[str]:
     return [f"BINANCE:SYM{index:06d}" for index in range(30_000)]
-
-
-def real_names(data_dir: Path) -> list[str]:
-    path = data_dir / "instrument_lists" / "universe.csv.gz"
-    if not path.exists():
-        pytest.skip(f"{path} is not there")
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        return [f"{venue}:{symbol}" for venue, symbol in csv.reader(file)]
 
 
 @pytest.fixture(params=["generated", "real"])
