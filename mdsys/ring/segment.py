@@ -22,21 +22,22 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from mdsys import _native
 from mdsys.errors import HostError, InstanceInUse, LayoutError, NoPermission, NotRunning
+from mdsys.host.memory import MADV_POPULATE_WRITE, prefer_node
 from mdsys.ring.lock import Lock, run_dir, start_ticks
 from mdsys.ring.rights import foreign_owner, group_id, no_permission, user_name
 
 ROOT_DIR: Final = Path("/dev/shm")  # noqa: S108  a segment's home, not a temporary file's
 MODE: Final = 0o640
 """The owner writes, the group reads, others do neither."""
-MADV_POPULATE_WRITE: Final = 23
-"""From linux/mman.h, since 5.14; Python 3.11 has no name for it."""
+_ANY_NODE: Final[Mapping[int, int]] = MappingProxyType({})
 _STOPPED, _SUPERSEDED = 2, 3
 """States of enum md_segment_state in which nobody writes, though the last writer may live on."""
 
@@ -113,11 +114,18 @@ def _open(path: Path, access: int) -> int:
     return os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-def create_file(path: Path, size: int, gid: int) -> mmap.mmap:
+def create_file(path: Path, size: int, gid: int, node: int | None = None) -> mmap.mmap:
     """Create a segment's file, all of its memory taken now, in 2 MB pages where they can be had.
 
     A tmpfs that is too small is an error here, and never a SIGBUS later. The order is what gives
     huge pages: populating before MADV_HUGEPAGE, or allocating before populating, yields small ones.
+    The node is chosen before either, since a page stays where it was made.
+
+    Args:
+        path: The segment, not there yet.
+        size: Bytes; a hugetlbfs rounds it up.
+        gid: The group that may read it.
+        node: The memory node to take it from, where that has room; None: the kernel chooses.
 
     Raises:
         HostError: No room, or no such directory.
@@ -139,6 +147,9 @@ def create_file(path: Path, size: int, gid: int) -> mmap.mmap:
         size = -(-size // page) * page
         os.ftruncate(fd, size)
         memory = mmap.mmap(fd, size)
+        if node is not None:
+            with contextlib.suppress(OSError):  # its feed looks where it lies, and says so
+                prefer_node(memory, node)
         for advice in (mmap.MADV_HUGEPAGE, MADV_POPULATE_WRITE):
             with contextlib.suppress(OSError):  # an older kernel; allocation below is what counts
                 memory.madvise(advice)
@@ -201,7 +212,13 @@ class Instance:
 
 
 def open_instance(
-    name: str, geometry: Geometry, *, group: str | None, pid: int, now_ns: int
+    name: str,
+    geometry: Geometry,
+    *,
+    group: str | None,
+    pid: int,
+    now_ns: int,
+    ring_nodes: Mapping[int, int] = _ANY_NODE,
 ) -> Instance:
     """Take an instance over, adopting its segments or making them.
 
@@ -211,6 +228,8 @@ def open_instance(
         group: May read the segments; None: the process's own group.
         pid: The supervisor.
         now_ns: ns since the epoch.
+        ring_nodes: Ring -> the memory node of its feed's core, for what is made now; adopted
+            segments stay where they are. A ring that is not there lies anywhere.
 
     Raises:
         InstanceInUse: Another daemon has it.
@@ -224,7 +243,7 @@ def open_instance(
         instance = _adopt(name, geometry, lock, gid)
         if instance is None:
             remove_segments(name, geometry.dir)
-            instance = _create(name, geometry, lock, gid, now_ns)
+            instance = _create(name, geometry, lock, gid, now_ns, ring_nodes)
         for segment in (instance.symbols, instance.cache, instance.counters):
             segment.take_over(pid, start_ticks(pid), now_ns)
     except BaseException:
@@ -298,24 +317,34 @@ def _living_writer(path: Path) -> tuple[int, int] | None:
     return (pid, uid) if start_ticks(pid) == header.writer_start_ticks != 0 else None
 
 
-def _create(name: str, geometry: Geometry, lock: Lock, gid: int, now_ns: int) -> Instance:
+def _create(
+    name: str,
+    geometry: Geometry,
+    lock: Lock,
+    gid: int,
+    now_ns: int,
+    ring_nodes: Mapping[int, int],
+) -> Instance:
     made: list[Path] = []
+    nodes = [ring_nodes.get(ring) for ring in range(geometry.ring_count)]
+    shared_node = nodes[0] if len(set(nodes)) == 1 else None  # of what every feed writes
 
-    def make(directory: Path, part: str, size: int) -> mmap.mmap:
+    def make(directory: Path, part: str, size: int, node: int | None = None) -> mmap.mmap:
         path = segment_path(directory, name, part)
-        memory = create_file(path, size, gid)
+        memory = create_file(path, size, gid, node)
         made.append(path)
         return memory
 
     try:
         capacity, feeds = geometry.max_symbols, geometry.feed_count
-        cache_map = make(geometry.dir, "cache", _native.cache_size(capacity))
+        cache_map = make(geometry.dir, "cache", _native.cache_size(capacity), shared_node)
         _native.Cache.create(cache_map, capacity)
-        counters_map = make(geometry.dir, "counters", _native.counters_size(feeds))
+        counters_map = make(geometry.dir, "counters", _native.counters_size(feeds), shared_node)
         _native.Counters.create(counters_map, feeds)
         ring_maps = []
-        for i in range(geometry.ring_count):
-            ring_maps.append(make(geometry.dir, f"ring.{i}", _native.ring_size(geometry.depth)))
+        for i, node in enumerate(nodes):
+            size = _native.ring_size(geometry.depth)
+            ring_maps.append(make(geometry.dir, f"ring.{i}", size, node))
             _native.Ring.create(ring_maps[i], geometry.depth, i, geometry.feed_of(i))
         root = make(ROOT_DIR, "symbols", _native.symbols_size(capacity))
         _native.Symbols.create(
