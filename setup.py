@@ -21,8 +21,9 @@ from setuptools.command.build_ext import build_ext
 # Each links its own copy of what it needs: they share memory, never symbols.
 SOURCES: dict[str, tuple[str, ...]] = {
     "_native": ("segment.c",),
-    "_decode": ("feed.c", "decode_binance.c", "segment.c"),
-    "_listener": ("feed.c", "decode_binance.c", "segment.c"),
+    "_consume": (),
+    "_decode": ("audience.c", "feed.c", "decode_binance.c", "segment.c"),
+    "_listener": ("audience.c", "feed.c", "decode_binance.c", "segment.c"),
     "_generator": ("sim_binance.c",),
 }
 

@@ -42,7 +42,7 @@ from bench.lib import (
     placement,
     summarise,
 )
-from mdsys import _native
+from mdsys import _consume, _native
 from mdsys.record.record import TICK
 
 DEPTH = 65536
@@ -91,7 +91,7 @@ class Mdsys:
     def open(self, me: int) -> None:
         """Take one ring to write and the other to read."""
         self.writer = _native.RingWriter(self.buffers[me], os.getpid(), 1, time.time_ns())
-        self.poller = _native.Poller([_native.Ring(self.buffers[1 - me])])
+        self.poller = _consume.Poller([_native.Ring(self.buffers[1 - me])])
         self.record = np.zeros(1, TICK)
         self.record["symbol_id"] = 1
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.bench_python_latency import DEPTH, Link, two_ends
 from bench.lib import Context, Result, alternate, compile_extension, fail, summarise
-from mdsys import _native
+from mdsys import _consume, _native
 from mdsys.record.record import TICK
 
 BATCH = 64
@@ -45,7 +45,7 @@ class Turns:
         if me == 1:
             self.writer = _native.RingWriter(self.buffer, os.getpid(), 1, time.time_ns())
         else:
-            self.poller = _native.Poller([_native.Ring(self.buffer)])
+            self.poller = _consume.Poller([_native.Ring(self.buffer)])
 
     def pong(self) -> None:
         """B: fill half of the ring; a record's price is its sequence."""
@@ -74,7 +74,7 @@ def fill(writer: _native.RingWriter) -> None:
     writer.flush(time.time_ns())
 
 
-def empty(poller: _native.Poller) -> int:
+def empty(poller: _consume.Poller) -> int:
     """Read TURN records, BATCH a call; check the last batch; return the ns of the calls."""
     out = np.zeros(BATCH, TICK)
     poll = poller.poll_into
@@ -88,7 +88,7 @@ def empty(poller: _native.Poller) -> int:
     return took
 
 
-def empty_singly(poller: _native.Poller) -> int:
+def empty_singly(poller: _consume.Poller) -> int:
     """Read TURN records, one a call; check the last; return the ns of the calls."""
     out = np.zeros(1, TICK)
     poll = poller.poll_into
@@ -101,7 +101,7 @@ def empty_singly(poller: _native.Poller) -> int:
     return took
 
 
-def verify(poller: _native.Poller) -> None:
+def verify(poller: _consume.Poller) -> None:
     """Read TURN records, BATCH a call, and hold every one against its sequence."""
     out = np.zeros(BATCH, TICK)
     previous = -1
@@ -114,13 +114,13 @@ def verify(poller: _native.Poller) -> None:
         previous = out["price"][-1]
 
 
-def own_ring() -> Callable[[Callable[[_native.Poller], int]], float]:
+def own_ring() -> Callable[[Callable[[_consume.Poller], int]], float]:
     """Return what fills a ring of this process and times a way to empty it, in ns a record."""
     link = Turns()
     link.open(0)
     link.open(1)
 
-    def turn(way: Callable[[_native.Poller], int]) -> float:
+    def turn(way: Callable[[_consume.Poller], int]) -> float:
         fill(link.writer)
         return way(link.poller) / TURN
 

@@ -62,7 +62,11 @@ static struct end make_end(struct channel *out, struct channel *in, uint64_t dep
     return (struct end){
         .out_channel = out,
         .in_channel = in,
-        .out = {.slots = out->slots, .mask = depth - 1, .next = 1, .header = out->header},
+        .out = {.slots = out->slots,
+                .mask = depth - 1,
+                .next = 1,
+                .limit = MD_NO_LIMIT,
+                .header = out->header},
         .in = {.slots = in->slots, .mask = depth - 1, .next = 1, .header = in->header},
         .floor_next = 1,
     };

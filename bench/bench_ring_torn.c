@@ -28,7 +28,12 @@ static uint64_t word_of(uint64_t seq, unsigned index) {
 
 static void write_until_stopped(struct arena *arena) {
     struct md_ring_writer writer = {
-        .slots = arena->slots, .mask = DEPTH - 1, .next = 1, .header = &arena->header};
+        .slots = arena->slots,
+        .mask = DEPTH - 1,
+        .next = 1,
+        .limit = MD_NO_LIMIT,
+        .header = &arena->header,
+    };
     while (md_load_acquire_u64(&arena->stop) == 0) {
         uint64_t seq = writer.next;
         struct md_slot *slot = md_ring_claim(&writer, seq);

@@ -15,7 +15,9 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
-from mdsys.consume.attach import MarketData, Reader, SymbolInfo, attach
+from mdsys.consume.attach import MarketData, attach
+from mdsys.consume.reader import Reader
+from mdsys.consume.symbol_info import SymbolInfo
 from mdsys.errors import (
     ConfigError,
     FeedError,

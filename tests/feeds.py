@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import uvloop
 
-from mdsys import _native
+from mdsys import _consume, _native
 from mdsys._listener import Feed, VenueFeed
 from mdsys.errors import ProtocolError
 from mdsys.feed.venue import Answer
@@ -154,7 +154,7 @@ class FeedMemory:
         self.venue = VenueFeed(
             self.feed, "binance_spot", "BINANCE", names, self.symbols, self.cache
         )
-        self._poller = _native.Poller([_native.Ring(ring) for ring in rings])
+        self._poller = _consume.Poller([_native.Ring(ring) for ring in rings])
 
     def records(self) -> np.ndarray[Any, Any]:
         """Return what was published since the last call."""

@@ -7,48 +7,22 @@ needs no daemon: segments stay readable when their writer has stopped or died.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from mdsys import _native
-from mdsys.errors import LayoutError, UsageError, WriterGone
-from mdsys.record.record import TICK, Ticks
+from mdsys.consume.reader import Reader
+from mdsys.consume.symbol_info import SymbolInfo
+from mdsys.errors import LayoutError, UsageError
+from mdsys.record.record import TICK
 from mdsys.ring.segment import ROOT_DIR, map_file, not_there, segment_path
 
 TRADE_PART: Final = 1
 QUOTE_PART: Final = 2
-SUPERSEDED: Final = 3
-POLL_COUNT_DEFAULT: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class SymbolInfo:
-    """What never changes about a symbol while its instance lives."""
-
-    name: str
-    """VENUE:SYMBOL."""
-    id: int
-    """In [1, 2^32), as in a record's ``symbol_id``."""
-    ring: int
-    price_scale: int
-    """Prices are integers x 10^-price_scale; in [0, 18]."""
-    size_scale: int
-
-    @property
-    def venue(self) -> str:
-        """What stands before the first colon."""
-        return self.name.partition(":")[0]
-
-    @property
-    def native(self) -> str:
-        """The venue's own name, behind the first colon."""
-        return self.name.partition(":")[2]
 
 
 def attach(instance: str = "default") -> MarketData:
@@ -76,12 +50,12 @@ class MarketData:
         """See `attach`."""
         self.instance = instance
         try:
-            self._directory = _native.Symbols(map_file(segment_path(ROOT_DIR, instance, "symbols")))
-            directory = Path(self._directory.dir)
+            self.directory = _native.Symbols(map_file(segment_path(ROOT_DIR, instance, "symbols")))
+            directory = Path(self.directory.dir)
             self.cache = _native.Cache(map_file(segment_path(directory, instance, "cache")))
             self.rings: Sequence[_native.Ring] = tuple(
                 _native.Ring(map_file(segment_path(directory, instance, f"ring.{i}")))
-                for i in range(self._directory.ring_count)
+                for i in range(self.directory.ring_count)
             )
             self._check()
         except FileNotFoundError as error:
@@ -92,7 +66,7 @@ class MarketData:
         self._by_id: list[SymbolInfo] = []
 
     def _check(self) -> None:
-        if self.cache.capacity < self._directory.capacity:
+        if self.cache.capacity < self.directory.capacity:
             raise LayoutError("the cache has fewer cells than there are symbols")
         if any(ring.index != i for i, ring in enumerate(self.rings)):
             raise LayoutError("a ring bears another ring's name")
@@ -113,7 +87,7 @@ class MarketData:
     def close(self) -> None:
         """Detach: drop the mappings; readers that still live keep theirs."""
         self.rings = ()
-        del self._directory, self.cache
+        del self.directory, self.cache
 
     @property
     def symbols(self) -> dict[str, SymbolInfo]:
@@ -147,8 +121,8 @@ class MarketData:
 
     def _learn(self) -> None:
         """Take in what was appended to the directory since we last looked."""
-        for symbol_id in range(len(self._by_id) + 1, len(self._directory) + 1):
-            name, _, ring, price_scale, size_scale = self._directory.entry(symbol_id)
+        for symbol_id in range(len(self._by_id) + 1, len(self.directory) + 1):
+            name, _, ring, price_scale, size_scale = self.directory.entry(symbol_id)
             info = SymbolInfo(name, symbol_id, ring, price_scale, size_scale)
             self._by_id.append(info)
             self._symbols[name] = info
@@ -194,151 +168,47 @@ class MarketData:
         found = self.cache.load(self.symbol(symbol).id, part, out)
         return out[0] if found else None
 
-    def reader(self, symbols: Iterable[str] | None = None) -> Reader:
+    def reader(
+        self,
+        symbols: Iterable[str] | None = None,
+        *,
+        rings: Iterable[int] | None = None,
+        policy: str = "drop_oldest",
+        wait: str = "adaptive",
+        name: str | None = None,
+        max_queue_size: int | None = None,
+        backpressure_threshold: float | None = None,
+    ) -> Reader:
         """Return a reader that begins with the next record.
 
         Args:
             symbols: Names or globs; None reads every symbol. Statuses that concern the ring or one
                 of the symbols come always.
+            rings: Numbers of the rings to read; None: all, or those of the symbols.
+            policy: What to do when the reader falls behind. ``drop_oldest``: go on with newer
+                records, `Reader.refresh` has the last values of what was skipped. ``conflate``: of
+                what piled up, the newest quote of each symbol and the sum of its trades.
+                ``lossless``: the writer waits, at most 1 ms at a time, then ejects the reader.
+            wait: How `Reader.poll` waits: ``spin`` (has a core to itself), ``park`` (sleeps until
+                the writer wakes it) or ``adaptive`` (spins 50 us, then parks).
+            name: In the daemon's registry, [A-Za-z0-9._-]{1,31}; None: the program's.
+            max_queue_size: Records of a ring that may wait before the policy acts; None: the ring.
+            backpressure_threshold: The share of that at which it acts, in (0, 1]. None: with
+                ``drop_oldest`` and no ``max_queue_size`` never, so that only the writer's overrun
+                loses anything; else 0.8.
 
         Raises:
-            UsageError: A name or glob matches no symbol.
+            UsageError: A name or glob matches no symbol, or an argument is not one of the above.
+            NotRunning: ``lossless``, and there is no daemon that could wait.
+            HostError: ``lossless``, and the daemon refuses; the message says why.
         """
-        return Reader(self, None if symbols is None else self.match(symbols))
-
-
-class Reader:
-    """A place in some rings of an instance. One thread's.
-
-    For all of its rings together, since the reader was made: ``received + filtered + lost`` is
-    exactly what was published up to ``cursors``. A reader that was overrun goes on half a ring
-    behind the newest record; ``lost`` tells what it missed, `refresh` what is true now.
-    """
-
-    def __init__(self, market_data: MarketData, symbols: Sequence[SymbolInfo] | None) -> None:
-        """See `MarketData.reader`."""
-        self._cache = market_data.cache
-        self._market_data = market_data
-        self._symbols = symbols
-        indices = (
-            range(len(market_data.rings))
-            if symbols is None
-            else sorted({symbol.ring for symbol in symbols})
+        return Reader(
+            self,
+            None if symbols is None else self.match(symbols),
+            rings=rings,
+            policy=policy,
+            wait=wait,
+            name=name,
+            max_queue_size=max_queue_size,
+            backpressure_threshold=backpressure_threshold,
         )
-        self._rings = [market_data.rings[i] for i in indices]
-        self._positions = {ring: place for place, ring in enumerate(indices)}
-        self._poller = _native.Poller(self._rings, symbol_bitmap(symbols))
-        self._scratch = np.empty(POLL_COUNT_DEFAULT, TICK)
-        self.poll_into = self._poller.poll_into
-
-    @property
-    def received(self) -> int:
-        """Records handed out so far."""
-        return self._poller.received
-
-    @property
-    def filtered(self) -> int:
-        """Records read so far that were not of the wanted symbols."""
-        return self._poller.filtered
-
-    @property
-    def lost(self) -> int:
-        """Records that were overwritten before they were read, exactly."""
-        return self._poller.lost
-
-    @property
-    def lag(self) -> int:
-        """Records published and not yet read."""
-        return self._poller.lag
-
-    @property
-    def cursors(self) -> dict[int, int]:
-        """The next sequence to be read, by ring."""
-        return dict(zip(self._positions, self._poller.cursors, strict=True))
-
-    @property
-    def epochs(self) -> dict[int, int]:
-        """How many writers each ring has had; a restarted daemon or feed adds one."""
-        return {ring: self._rings[place].epoch for ring, place in self._positions.items()}
-
-    def poll(self, count_max: int = POLL_COUNT_DEFAULT, timeout: float = 0) -> Ticks:
-        """Read what is new.
-
-        Args:
-            count_max: Most records to return, >= 1.
-            timeout: Seconds to wait for the first one, >= 0; 0 does not wait.
-
-        Returns:
-            Records, dtype TICK, shape (n,), n in [0, count_max], the caller's own. Records of one
-            ring are in order, rings follow one another.
-
-        Raises:
-            ValueError: ``count_max`` is below 1.
-            WriterGone: All has been read and the segments were replaced: attach anew.
-        """
-        if count_max < 1:
-            raise ValueError(f"count_max {count_max}: at least 1")
-        if count_max > len(self._scratch):
-            self._scratch = np.empty(count_max, TICK)
-        scratch = self._scratch if count_max == len(self._scratch) else self._scratch[:count_max]
-        count = self._poller.poll_into(scratch, timeout)
-        if count == 0:
-            self.check()
-        return scratch[:count].copy()
-
-    def check(self) -> None:
-        """Raise WriterGone when the segments were replaced: nothing more will ever come."""
-        if any(ring.state == SUPERSEDED for ring in self._rings):
-            raise WriterGone(
-                f"instance {self._market_data.instance!r} was started anew with other rings or "
-                "was cleaned: attach again"
-            )
-
-    def refresh(self) -> Ticks:
-        """Return the last trades and quotes among what this reader has missed.
-
-        For who comes late, and after each lap (`lost` has grown): a new reader has missed all that
-        was before it, a lapped one what was overwritten. What is returned here, `poll` has not
-        returned and never will; what is newer, `poll` returns. So call either whenever you like and
-        apply what each returns as it comes: that gives the present state, with none missed and none
-        repeated. Only when two laps pass without a refresh, or one before the first refresh, may it
-        repeat what was polled since the older stretch; the state is right all the same.
-
-        Returns:
-            Records, dtype TICK, shape (n,), at most two a symbol; those are left out that have had
-            none, or whose last one was not missed. Another call returns what was missed since.
-
-        Raises:
-            HostError: A cell is half-written, which only a dead feed leaves behind. Nothing is
-                forgotten: call again when the next feed has repaired it.
-        """
-        market_data = self._market_data
-        symbols = market_data.symbols.values() if self._symbols is None else self._symbols
-        out = np.empty(2 * len(symbols), TICK)
-        missed = self._poller.missed
-        count = 0
-        for symbol in symbols:
-            start, end = missed[self._positions[symbol.ring]]
-            if start == end:
-                continue
-            for part in (TRADE_PART, QUOTE_PART):
-                cell = out[count : count + 1]
-                if self._cache.load(symbol.id, part, cell):
-                    count += bool(start <= cell["seq"][0] < end)
-        self._poller.forget_missed()
-        return out[:count].copy()
-
-    def __iter__(self) -> Iterator[np.void]:
-        """Yield records one by one, waiting for them. Convenient, not quick: `poll` is."""
-        while True:
-            yield from self.poll(timeout=1.0)
-
-
-def symbol_bitmap(symbols: Sequence[SymbolInfo] | None) -> npt.NDArray[np.uint64] | None:
-    """Return the filter of a poller: bit i of little-endian 64-bit words is symbol id i."""
-    if symbols is None:
-        return None
-    ids = np.array([symbol.id for symbol in symbols], dtype=np.uint64)
-    words = np.zeros(int(ids.max(initial=0)) // 64 + 1, dtype="<u8")
-    np.bitwise_or.at(words, ids // 64, np.uint64(1) << (ids % 64))
-    return words

@@ -13,8 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from mdsys import _native
-from mdsys.consume.attach import SUPERSEDED, MarketData, attach, symbol_bitmap
+from mdsys import _consume
+from mdsys.consume.attach import MarketData, attach
+from mdsys.consume.reader import SUPERSEDED
+from mdsys.consume.symbol_info import symbol_bitmap
 from mdsys.consume.tick_text import LineFormat, Row, json_line, rows
 from mdsys.errors import LayoutError, NotRunning, UsageError
 from mdsys.record.record import TICK, Kind
@@ -123,7 +125,7 @@ class Tap:
             wanted = symbol_bitmap(picked)
             rings = sorted({symbol.ring for symbol in picked})
         self._pollers = {
-            ring: _native.Poller([self.market_data.rings[ring]], wanted) for ring in rings
+            ring: _consume.Poller([self.market_data.rings[ring]], wanted) for ring in rings
         }
         self.before_count = sum(sum(poller.cursors) - 1 for poller in self._pollers.values())
         """Records published before we came."""

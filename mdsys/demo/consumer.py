@@ -16,7 +16,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from mdsys.consume.attach import MarketData, Reader, attach
+from mdsys.consume.attach import MarketData, attach
+from mdsys.consume.reader import Reader
 from mdsys.counters.counters import LINEAR, PERCENTILES, STEPS, Histogram, schema
 from mdsys.demo.child import say
 from mdsys.record.fixed import format_fixed

@@ -59,6 +59,7 @@ class Status(IntEnum):
     FRAME_INCOMPLETE = 9  # reserved
     WRITER_RESTARTED = 10
     SYMBOL_REFUSED = 11
+    READER_EJECTED = 12
 
 
 BODY: Final[Mapping[Kind, tuple[str, str, str, str]]] = {

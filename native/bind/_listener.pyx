@@ -32,6 +32,7 @@ from libc.string cimport memcpy, memmove
 
 from picows.picows cimport WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
+from mdsys._native import ReaderPage
 from mdsys.feed.pins import check_pins
 
 check_pins()
@@ -71,6 +72,11 @@ cdef extern from "feed.h" nogil:
         md_segment_header segment
     struct md_ring_writer:
         md_ring_header *header
+        uint64_t next
+    struct md_reader_ring:
+        pass
+    struct md_reader_page:
+        md_reader_ring *ring
     struct md_cache_header:
         pass
     struct md_cell:
@@ -83,10 +89,23 @@ cdef extern from "feed.h" nogil:
         uint64_t frames_protocol, records, pings, connects, connect_failures, disconnects
         uint64_t connections, subscriptions_confirmed, subscriptions_refused, log_suppressed
         md_histogram recv_to_ring, event_to_recv
+    struct md_ejection:
+        uint64_t reader_id
+        uint64_t sequence
+    struct md_audience:
+        pass
+    const uint32_t MD_READER_COUNT_MAX
+    void md_audience_init(md_audience *audience, md_ring_writer *writer, md_counter_block *counters)
+    int md_audience_add(md_audience *audience, uint64_t reader_id, const md_reader_ring *place,
+                        int lossless)
+    void md_audience_remove(md_audience *audience, uint64_t reader_id)
+    void md_audience_flush(md_audience *audience, int64_t now_ns)
+    uint32_t md_audience_take_ejections(md_audience *audience, md_ejection *out)
     struct md_feed_symbol:
         pass
     struct md_feed:
         md_counter_block *counters
+        md_audience *audiences
         int64_t ts_event
     ctypedef md_frame_result (*md_decode_fn)(
         md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection) nogil
@@ -105,7 +124,6 @@ cdef extern from "feed.h" nogil:
                                 int64_t first_lost, int64_t last_lost, int64_t connection,
                                 int64_t ts_recv)
     void md_feed_flush(md_feed *feed, int64_t now_ns)
-    void md_ring_flush(md_ring_writer *writer, int64_t now_ns)
 
 
 cdef extern from "decoders.h" nogil:
@@ -160,7 +178,9 @@ cdef class Feed:
     cdef object segment  # of the counters
     cdef dict places     # ring number -> index in rings
     cdef md_ring_writer *rings
+    cdef md_audience *audiences
     cdef md_counter_block *counters
+    cdef dict pages  # reader -> (its page, held, and its rings)
 
     def __cinit__(self, dict rings not None, counters, uint32_t feed):
         self.writers = list(rings.values())
@@ -168,22 +188,67 @@ cdef class Feed:
         self.places = {number: place for place, number in enumerate(rings)}
         self.counters = <md_counter_block *><size_t>counters.block_address(feed)
         self.rings = <md_ring_writer *>calloc(max(len(rings), 1), sizeof(md_ring_writer))
-        if self.rings == NULL:
+        self.audiences = <md_audience *>calloc(max(len(rings), 1), sizeof(md_audience))
+        self.pages = {}
+        if self.rings == NULL or self.audiences == NULL:
             raise MemoryError
         for place, writer in enumerate(self.writers):
             self.rings[<size_t>place] = (<md_ring_writer *><size_t>writer.address)[0]
+            md_audience_init(&self.audiences[<size_t>place], &self.rings[<size_t>place],
+                             self.counters)
         # What is up now is ours to say; the process before us may have been killed.
         md_store_relaxed_u64(&self.counters.connections, 0)
         md_store_relaxed_u64(&self.counters.subscriptions_confirmed, 0)
 
     def __dealloc__(self):
         free(self.rings)
+        free(self.audiences)
+
+    def reader_add(self, uint64_t reader, memory, rings, bint lossless):
+        """Wake a reader from now on, and wait for it when it is lossless.
+
+        Args:
+            reader: Its number in the registry, >= 1.
+            memory: A mapping of its page, sealed against shrinking; held until `reader_remove`.
+            rings: The numbers of the rings that it reads; those of other feeds are passed over.
+            lossless: Whether to wait for it.
+
+        Raises:
+            ValueError: It is here already, or one reader too many, or its page is none.
+        """
+        if reader == 0 or reader in self.pages or len(self.pages) >= <int>MD_READER_COUNT_MAX:
+            raise ValueError(f"reader {reader} cannot be added")
+        page = ReaderPage(memory)
+        if page.reader_id != reader:
+            raise ValueError(f"the page of reader {reader} is another's")
+        own = [ring for ring in rings if ring in self.places]
+        cdef md_reader_page *at = <md_reader_page *><size_t>page.address
+        for ring in own:
+            md_audience_add(&self.audiences[<size_t>self.places[ring]], reader,
+                            &at.ring[<size_t>ring], lossless)
+        self.pages[reader] = (page, own)
+
+    def reader_remove(self, uint64_t reader):
+        """Forget a reader; no harm when it is not here."""
+        page, own = self.pages.pop(reader, (None, ()))
+        for ring in own:
+            md_audience_remove(&self.audiences[<size_t>self.places[ring]], reader)
+
+    def take_ejected(self) -> list[tuple[int, int, int]]:
+        """Return (reader, ring, first sequence not kept) of who was ejected since the last call."""
+        cdef md_ejection[64] found
+        cdef uint32_t count
+        ejected = []
+        for ring, place in self.places.items():
+            count = md_audience_take_ejections(&self.audiences[<size_t>place], found)
+            ejected += [(found[i].reader_id, ring, found[i].sequence) for i in range(count)]
+        return ejected
 
     def heartbeat(self):
         """Say that this process lives, and that what it has received is published."""
         cdef int64_t now = clock_ns(CLOCK_REALTIME)
         for place in range(len(self.writers)):
-            md_ring_flush(&self.rings[<size_t>place], now)
+            md_audience_flush(&self.audiences[<size_t>place], now)
             md_store_relaxed_i64(&self.rings[<size_t>place].header.segment.heartbeat_ns, now)
 
     def count_log_suppressed(self, uint64_t count):
@@ -223,6 +288,7 @@ cdef class VenueFeed:
         if md_feed_init(&self.feed, feed.rings, <uint32_t>len(feed.places), feed.counters,
                         <uint32_t>len(names)) != 0:
             raise MemoryError
+        self.feed.audiences = feed.audiences
         for name in names:
             native = name.encode()
             symbol_id = symbols.find(venue.encode() + b":" + native)

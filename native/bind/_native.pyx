@@ -8,9 +8,7 @@ the buffer it was made of (an `mmap`), checks it once, and then only calls the C
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer,
 )
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 import os
@@ -72,34 +70,43 @@ cdef extern from "mdsys/ring.h" nogil:
         uint32_t feed
         uint64_t cursor
         int64_t watermark_ns
+        uint32_t bell
+        md_ring_grant *grants
     struct md_ring_writer:
         uint64_t next
         uint64_t mask
         md_ring_header *header
-    struct md_ring_reader:
-        uint64_t next
-        uint64_t lost
-        uint64_t missed
-        uint64_t resumed
-        uint64_t mask
-        const md_ring_header *header
+    struct md_ring_grant:
+        uint64_t reader_id
+        uint64_t granted_from "from"
+        uint64_t ejected
+    const uint32_t MD_GRANT_COUNT
     md_segment_result md_ring_verify(const md_ring_header *header, uint64_t mapped_size)
     const md_slot *md_ring_slots(const md_ring_header *header)
     uint64_t md_ring_head(const md_ring_header *header, const md_slot *slots, uint64_t mask)
-    md_ring_reader md_reader_init(const md_ring_header *header)
     void md_ring_publish_batch(md_ring_writer *w, const md_record *records, uint64_t count)
     void md_ring_flush(md_ring_writer *w, int64_t now_ns)
 
 
-cdef extern from "mdsys/poll.h" nogil:
-    struct md_poller:
-        md_ring_reader *readers
-        uint32_t reader_count
-        const uint64_t *wanted
-        uint64_t wanted_count
-        uint64_t received
-        uint64_t filtered
-    uint64_t md_poller_read(md_poller *poller, md_record *out, uint64_t count)
+cdef extern from "mdsys/reader_page.h" nogil:
+    const uint32_t MD_READER_NAME_SIZE
+    const uint32_t MD_SHARE_ONE
+    const uint32_t MD_CORE_NONE
+    const uint32_t MD_RING_COUNT_MAX
+    struct md_reader_ring:
+        uint64_t next
+        uint64_t lost
+        uint64_t dropped
+        uint64_t asleep
+    struct md_reader_page:
+        md_segment_header segment
+        uint64_t reader_id
+        char *name
+        uint32_t batch_size, max_queue_size, threshold, adaptive, core
+        uint64_t polls
+        uint32_t batch, batch_min, batch_max, core_now
+        md_reader_ring *ring
+    md_segment_result md_reader_page_verify(const md_reader_page *page, uint64_t mapped_size)
 
 
 cdef extern from "mdsys/symbols.h" nogil:
@@ -150,6 +157,8 @@ cdef extern from "mdsys/cache.h" nogil:
 
 
 cdef extern from "mdsys/counters.h" nogil:
+    struct md_histogram:
+        pass
     struct md_counter_block:
         pass
     struct md_counters_header:
@@ -185,6 +194,9 @@ cdef extern from "segment.h" nogil:
                            int64_t now_ns)
     md_cache_repair_result c_cache_repair "md_cache_repair"(
         md_cache_header *cache, const md_symbols_header *symbols, uint32_t ring, md_ring_writer *w)
+    void md_reader_page_create(md_reader_page *page, uint64_t size, uint64_t reader_id,
+                               const char *name, uint32_t batch_size, uint32_t adaptive,
+                               uint32_t threshold, uint32_t max_queue_size, uint32_t core)
     uint32_t md_symbols_add(md_symbols_header *h, const char *name, size_t size, uint32_t ring,
                             unsigned price_scale, unsigned size_scale)
 
@@ -381,6 +393,31 @@ cdef class Ring(Segment):
         return md_load_acquire_u64(&(<md_ring_header *>self.header).cursor)
 
     @property
+    def address(self) -> int:
+        """Of the mapping, for other extensions; valid while this object lives."""
+        return <size_t>self.header
+
+    @property
+    def bell(self) -> int:
+        """How often the doorbell was rung, modulo 2^32."""
+        return md_load_acquire_u32(&(<md_ring_header *>self.header).bell)
+
+    def grant(self, uint64_t reader_id) -> tuple[int, int] | None:
+        """Return what the writer has promised a lossless reader: (from, ejected), sequences.
+
+        From the first on nothing is overwritten unread, and from the second on it may be; 0: the
+        promise stands. None: there is none.
+        """
+        cdef md_ring_header *header = <md_ring_header *>self.header
+        cdef uint64_t since, until
+        for i in range(MD_GRANT_COUNT):
+            if md_load_acquire_u64(&header.grants[i].reader_id) == reader_id:  # G2: pairs with G1
+                since = header.grants[i].granted_from
+                until = md_load_acquire_u64(&header.grants[i].ejected)  # G4: pairs with G3
+                return since, until
+        return None
+
+    @property
     def watermark_ns(self) -> int:
         """Whatever was received before this time is published, ns since the epoch."""
         return md_load_acquire_i64(&(<md_ring_header *>self.header).watermark_ns)
@@ -472,6 +509,11 @@ cdef class Symbols(Segment):
 
     def __len__(self):
         return md_load_acquire_u32(&(<md_symbols_header *>self.header).count)
+
+    @property
+    def address(self) -> int:
+        """Of the mapping, for other extensions; valid while this object lives."""
+        return <size_t>self.header
 
     @property
     def capacity(self) -> int:
@@ -632,153 +674,132 @@ cdef class Counters(Segment):
         return <char *>header + header.blocks_offset + <uint64_t>index * header.block_stride
 
 
-cdef inline int64_t monotonic_ns() noexcept nogil:
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return now.tv_sec * 1000000000 + now.tv_nsec
+cdef class ReaderPage(Segment):
+    """What a reader shows of itself: native/include/mdsys/reader_page.h."""
 
+    cdef md_segment_result _check(self) noexcept:
+        return md_reader_page_verify(<md_reader_page *>self.header, self.buffer.view.len)
 
-cdef enum:
-    SPIN_NS = 50_000         # longer than a busy market is silent, shorter than a time slice
-    SPINS_PER_CLOCK = 64     # reading the clock costs as much as a dozen polls
-    SLEEP_NS_MAX = 1_000_000
-
-
-cdef class Poller:
-    """Reads several rings, from their heads on.
-
-    Args:
-        rings: The rings, in the order they are served.
-        wanted: Bitmap over symbol ids, little-endian 64-bit words; None passes everything.
-    """
-
-    cdef md_poller poller
-    cdef list rings
-    cdef _Buffer wanted
-    cdef object last_out
-    cdef _Buffer last_view
-
-    def __cinit__(self, list rings not None, wanted=None):
-        self.rings = rings
-        self.poller.readers = <md_ring_reader *>calloc(max(len(rings), 1), sizeof(md_ring_reader))
-        if self.poller.readers is NULL:
-            raise MemoryError
-        self.poller.reader_count = <uint32_t>len(rings)
-        cdef Ring ring
-        for i in range(len(rings)):
-            ring = rings[i]
-            self.poller.readers[i] = md_reader_init(<md_ring_header *>ring.header)
-        if wanted is not None:
-            self.wanted = _Buffer(wanted)
-            self.poller.wanted = <const uint64_t *>self.wanted.view.buf
-            self.poller.wanted_count = <uint64_t>self.wanted.view.len // 8 * 64
-
-    def __dealloc__(self):
-        free(self.poller.readers)
-
-    @property
-    def received(self) -> int:
-        """Records handed out."""
-        return self.poller.received
-
-    @property
-    def filtered(self) -> int:
-        """Records read that no filter wanted."""
-        return self.poller.filtered
-
-    @property
-    def lost(self) -> int:
-        """Records overwritten before they were read, exactly."""
-        cdef uint64_t lost = 0
-        for i in range(self.poller.reader_count):
-            lost += self.poller.readers[i].lost
-        return lost
-
-    @property
-    def cursors(self) -> list[int]:
-        """The next sequence to read, ring by ring."""
-        return [self.poller.readers[i].next for i in range(self.poller.reader_count)]
-
-    @property
-    def missed(self) -> list[tuple[int, int]]:
-        """The sequences [from, to) that were not read and not yet forgotten, ring by ring."""
-        return [(self.poller.readers[i].missed, self.poller.readers[i].resumed)
-                for i in range(self.poller.reader_count)]
-
-    def forget_missed(self):
-        """Begin anew with what is missed from now on."""
-        for i in range(self.poller.reader_count):
-            self.poller.readers[i].missed = self.poller.readers[i].resumed
-
-    @property
-    def lag(self) -> int:
-        """Records published and not yet read, over all rings, as of the writers' last flush."""
-        cdef uint64_t lag = 0
-        cdef uint64_t cursor
-        for i in range(self.poller.reader_count):
-            cursor = md_load_acquire_u64(&self.poller.readers[i].header.cursor)
-            if cursor + 1 > self.poller.readers[i].next:
-                lag += cursor + 1 - self.poller.readers[i].next
-        return lag
-
-    def poll_into(self, out, double timeout=0.0) -> int:
-        """Copy new records into ``out``.
+    @staticmethod
+    def create(buffer, uint64_t reader_id, bytes name not None, uint32_t batch_size, bint adaptive,
+               double threshold, uint32_t max_queue_size, int core):
+        """Lay a page out in a zeroed mapping; `publish_segment` makes it valid.
 
         Args:
-            out: Writable C-contiguous buffer of whole records; giving the same object again is
-                quickest.
-            timeout: Seconds to wait for the first record, >= 0. Spins for 50 us, then sleeps
-                between looks, at most 1 ms at a time.
-
-        Returns:
-            Records copied, in [0, room]; 0: nothing new that is wanted.
+            buffer: Writable, of at least `reader_page_size` bytes.
+            reader_id: >= 1.
+            name: At most 31 bytes.
+            batch_size: Of the daemon's configuration, as the next three.
+            adaptive: Whether batches grow and shrink with the lag.
+            threshold: Share of the queue, in (0, 1].
+            max_queue_size: Records.
+            core: That the reader shall run on; -1: any.
 
         Raises:
-            ValueError: ``out`` is read-only, not contiguous or no array of whole records.
+            ValueError: One of them does not fit.
         """
-        if out is not self.last_out or self.last_view is None:
-            self._take(out)
-        cdef uint64_t room = <uint64_t>self.last_view.view.len // sizeof(md_record)
-        cdef md_record *to = <md_record *>self.last_view.view.buf
-        cdef uint64_t n = md_poller_read(&self.poller, to, room)
-        if n == 0 and timeout > 0 and room > 0:
-            n = self._wait(to, room, timeout)
-        return n
+        cdef _Buffer view = _Buffer(buffer, True)
+        if view.view.len < <Py_ssize_t>sizeof(md_reader_page):
+            raise ValueError("mapping too small for a reader's page")
+        cdef uint32_t share = <uint32_t>(threshold * MD_SHARE_ONE)
+        if len(name) >= <Py_ssize_t>MD_READER_NAME_SIZE or not 0 < share <= MD_SHARE_ONE:
+            raise ValueError("name or threshold of a reader's page")
+        md_reader_page_create(<md_reader_page *>view.view.buf, view.view.len, reader_id, name,
+                              batch_size, adaptive, share, max_queue_size,
+                              <uint32_t>core if core >= 0 else MD_CORE_NONE)
 
-    cdef _take(self, out):
-        cdef _Buffer view = _Buffer(out, True)
-        if view.view.len == 0 or view.view.len % <Py_ssize_t>sizeof(md_record) != 0:
-            raise ValueError(f"{view.view.len} bytes: give room for whole records, at least one")
-        self.last_view = view
-        self.last_out = out
+    @staticmethod
+    def private() -> ReaderPage:
+        """Return a page that nobody else sees, for a reader without a daemon."""
+        cdef ReaderPage page = ReaderPage.__new__(ReaderPage)
+        page._hold(bytearray(sizeof(md_reader_page)), True)
+        (<md_reader_page *>page.header).core = MD_CORE_NONE
+        (<md_reader_page *>page.header).core_now = MD_CORE_NONE
+        return page
 
-    cdef uint64_t _wait(self, md_record *to, uint64_t room, double timeout) except? 0:
-        cdef int64_t start = monotonic_ns()
-        cdef int64_t deadline = start + <int64_t>(min(timeout, 1e9) * 1e9)
-        cdef int64_t now = start
-        cdef int64_t sleep = 10_000
-        cdef uint64_t n = 0
-        cdef timespec pause
-        cdef int i
-        while True:
-            with nogil:
-                while now < start + SPIN_NS and now < deadline and n == 0:
-                    for i in range(SPINS_PER_CLOCK):
-                        n = md_poller_read(&self.poller, to, room)
-                        if n != 0:
-                            break
-                        md_pause()
-                    now = monotonic_ns()
-                if n == 0 and now < deadline:
-                    pause.tv_sec = 0
-                    pause.tv_nsec = min(sleep, deadline - now)
-                    nanosleep(&pause, NULL)
-                    sleep = min(sleep * 2, SLEEP_NS_MAX)
-                    n = md_poller_read(&self.poller, to, room)
-                    now = monotonic_ns()
-            if n != 0 or now >= deadline:
-                return n
-            PyErr_CheckSignals()
+    @property
+    def address(self) -> int:
+        """Of the page, for other extensions; valid while this object lives."""
+        return <size_t>self.header
+
+    @property
+    def reader_id(self) -> int:
+        """Number in the daemon's registry, from 1; 0: not registered."""
+        return (<md_reader_page *>self.header).reader_id
+
+    @property
+    def name(self) -> str:
+        return (<md_reader_page *>self.header).name[:MD_READER_NAME_SIZE].split(b"\0")[0].decode()
+
+    def defaults(self) -> dict[str, object]:
+        """Return what the daemon's configuration says: batch_size, adaptive, threshold (a share),
+        max_queue_size, core (None: any)."""
+        cdef md_reader_page *page = <md_reader_page *>self.header
+        return {
+            "batch_size": page.batch_size,
+            "adaptive": bool(page.adaptive),
+            "threshold": page.threshold / <double>MD_SHARE_ONE,
+            "max_queue_size": page.max_queue_size,
+            "core": None if page.core == MD_CORE_NONE else page.core,
+        }
+
+    @property
+    def polls(self) -> int:
+        """Looks for records so far: whoever lives moves it."""
+        return md_load_acquire_u64(&(<md_reader_page *>self.header).polls)
+
+    @property
+    def batch(self) -> tuple[int, int, int]:
+        """(records asked for at a time now, least, most)."""
+        cdef md_reader_page *page = <md_reader_page *>self.header
+        return (md_load_acquire_u32(&page.batch), md_load_acquire_u32(&page.batch_min),
+                md_load_acquire_u32(&page.batch_max))
+
+    @property
+    def core(self) -> int | None:
+        """The core its thread is pinned to; None: none."""
+        cdef uint32_t core = md_load_acquire_u32(&(<md_reader_page *>self.header).core_now)
+        return None if core == MD_CORE_NONE else core
+
+    @core.setter
+    def core(self, core):
+        self._need_writable()
+        (<md_reader_page *>self.header).core_now = MD_CORE_NONE if core is None else core
+
+    def counters(self) -> dict[str, int]:
+        """Return the counters by name, see `reader_schema`."""
+        cdef const uint64_t *words = <const uint64_t *>(
+            <char *>self.header + MD_READER_COUNTERS_OFFSET)
+        return {md_reader_counter_rows[i][0].decode(): md_load_acquire_u64(&words[i])
+                for i in range(MD_READER_COUNTER_COUNT)}
+
+    def histograms(self) -> dict[str, bytes]:
+        """Return copies of the histograms by name, see `reader_schema`."""
+        cdef const char *at = <char *>self.header + MD_READER_HISTOGRAMS_OFFSET
+        return {md_reader_histogram_rows[i][0].decode():
+                bytes(at[i * <int>sizeof(md_histogram):(i + 1) * <int>sizeof(md_histogram)])
+                for i in range(MD_READER_HISTOGRAM_COUNT)}
+
+    def place(self, uint32_t ring) -> tuple[int, int, int, int]:
+        """Return (next, lost, dropped, asleep) of one ring; next 0: it is not read."""
+        if ring >= MD_RING_COUNT_MAX:
+            raise IndexError(f"no ring {ring}")
+        cdef md_reader_ring *place = &(<md_reader_page *>self.header).ring[ring]
+        return (md_load_acquire_u64(&place.next), md_load_acquire_u64(&place.lost),
+                md_load_acquire_u64(&place.dropped), md_load_acquire_u64(&place.asleep))
+
+
+def reader_page_size() -> int:
+    """Return the bytes of a reader's page."""
+    return sizeof(md_reader_page)
+
+
+def reader_schema() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the counters and the histograms of a reader's page, in order, as (name, help)."""
+    return ([(md_reader_counter_rows[i][0].decode(), md_reader_counter_rows[i][1].decode())
+             for i in range(MD_READER_COUNTER_COUNT)],
+            [(md_reader_histogram_rows[i][0].decode(), md_reader_histogram_rows[i][1].decode())
+             for i in range(MD_READER_HISTOGRAM_COUNT)])
 
 
 def counter_schema() -> tuple[list[tuple[str, str]], list[tuple[str, str]], int]:
@@ -788,16 +809,27 @@ def counter_schema() -> tuple[list[tuple[str, str]], list[tuple[str, str]], int]
 
 cdef extern from *:
     """
-    #include "mdsys/counters.h"
+    #include "mdsys/reader_page.h"
     static const char *const md_schema_counters[][2] = {
     #define MD_ROW(name, help) {#name, help},
         MD_COUNTERS(MD_ROW)
     };
     static const char *const md_schema_histograms[][2] = {
         MD_HISTOGRAMS(MD_ROW)
+    };
+    static const char *const md_reader_counter_rows[][2] = {
+        MD_READER_COUNTERS(MD_ROW)
+    };
+    static const char *const md_reader_histogram_rows[][2] = {
+        MD_READER_HISTOGRAMS(MD_ROW)
     #undef MD_ROW
     };
     enum {
+        MD_READER_COUNTER_COUNT = sizeof md_reader_counter_rows / sizeof md_reader_counter_rows[0],
+        MD_READER_HISTOGRAM_COUNT =
+            sizeof md_reader_histogram_rows / sizeof md_reader_histogram_rows[0],
+        MD_READER_COUNTERS_OFFSET = offsetof(struct md_reader_page, received),
+        MD_READER_HISTOGRAMS_OFFSET = offsetof(struct md_reader_page, recv_to_handler),
         MD_COUNTER_COUNT = sizeof md_schema_counters / sizeof md_schema_counters[0],
         MD_HISTOGRAM_COUNT = sizeof md_schema_histograms / sizeof md_schema_histograms[0],
         MD_BUCKET_COUNT = MD_HISTOGRAM_BUCKETS
@@ -805,6 +837,12 @@ cdef extern from *:
     """
     const char *md_schema_counters[][2]
     const char *md_schema_histograms[][2]
+    const char *md_reader_counter_rows[][2]
+    const char *md_reader_histogram_rows[][2]
+    int MD_READER_COUNTER_COUNT
+    int MD_READER_HISTOGRAM_COUNT
+    int MD_READER_COUNTERS_OFFSET
+    int MD_READER_HISTOGRAMS_OFFSET
     int MD_COUNTER_COUNT
     int MD_HISTOGRAM_COUNT
     int MD_BUCKET_COUNT

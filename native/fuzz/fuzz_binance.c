@@ -50,6 +50,7 @@ static void rig_init(struct rig *rig, uint8_t decimals) {
     rig->ring.slots = rig->slots;
     rig->ring.mask = DEPTH - 1;
     rig->ring.next = 1;
+    rig->ring.limit = MD_NO_LIMIT;
     rig->ring.header = &rig->header;
     CHECK(md_feed_init(&rig->feed, &rig->ring, 1, &rig->counters, 2) == 0);
     CHECK(md_feed_add_symbol(&rig->feed, "BTCUSDT", 7, 1, 0, 8, 8, &rig->cells[0]) == 0);

@@ -9,6 +9,7 @@
 
 #include <string.h>
 
+#include "audience.h"
 #include "mdsys/cache.h"
 #include "mdsys/counters.h"
 #include "mdsys/record.h"
@@ -53,6 +54,7 @@ struct md_feed {
     uint32_t symbol_count;
     struct md_feed_symbol *table;
     struct md_counter_block *counters;
+    struct md_audience *audiences; /* of the rings, one each; NULL: nobody is woken or waited for */
     int64_t ts_event; /* the last record's; the transport samples it once per socket read */
 };
 
@@ -204,10 +206,15 @@ static inline void md_feed_publish(struct md_feed *feed,
     md_count(&feed->counters->records, 1);
 }
 
-/* Tell the readers how far every ring is. Once per socket read, and by a timer when idle. */
+/* Tell the readers how far every ring is, and wake who sleeps. Once per socket read, and by a timer
+ * when idle. */
 static inline void md_feed_flush(struct md_feed *feed, int64_t now_ns) {
     for (uint32_t i = 0; i < feed->ring_count; i++) {
-        md_ring_flush(&feed->rings[i], now_ns);
+        if (feed->audiences != NULL) {
+            md_audience_flush(&feed->audiences[i], now_ns);
+        } else {
+            md_ring_flush(&feed->rings[i], now_ns);
+        }
     }
 }
 

@@ -92,6 +92,26 @@ void md_counters_create(struct md_counters_header *counters, uint64_t size, uint
     counters->block_count = block_count;
 }
 
+void md_reader_page_create(struct md_reader_page *page,
+                           uint64_t size,
+                           uint64_t reader_id,
+                           const char *name,
+                           uint32_t batch_size,
+                           uint32_t adaptive,
+                           uint32_t threshold,
+                           uint32_t max_queue_size,
+                           uint32_t core) {
+    segment_create(&page->segment, MD_SEGMENT_READER, MD_SCHEMA_READER, size, (uint32_t)reader_id);
+    page->reader_id = reader_id;
+    strncpy(page->name, name, sizeof page->name - 1);
+    page->batch_size = batch_size;
+    page->adaptive = adaptive;
+    page->threshold = threshold;
+    page->max_queue_size = max_queue_size;
+    page->core = core;
+    page->core_now = MD_CORE_NONE;
+}
+
 void md_segment_publish(struct md_segment_header *segment, int64_t now_ns) {
     segment->created_ns = now_ns;
     md_store_release_u64(&segment->magic, MD_MAGIC); /* pairs with md_segment_verify */
@@ -122,12 +142,11 @@ void md_ring_take_over(struct md_ring_header *header,
                        uint32_t pid,
                        uint64_t start_ticks,
                        int64_t now_ns) {
-    struct md_slot *slots =
-        (struct md_slot *)(void *)((char *)header + header->slots_offset); /* ours to write */
-    writer->header = header;
-    writer->slots = slots;
-    writer->mask = header->depth - 1;
-    writer->next = md_ring_head(header, slots, writer->mask) + 1;
+    uint64_t head = md_ring_head(header, md_ring_slots(header), header->depth - 1);
+    *writer = md_writer_init(header, head + 1);
+    for (unsigned i = 0; i < MD_GRANT_COUNT; i++) { /* its promises died with the one before */
+        md_store_release_u64(&header->grants[i].reader_id, 0);
+    }
     for (unsigned i = 0; i < MD_CLAIM_AHEAD; i++) {
         md_ring_mark(writer, writer->next + i);
     }

@@ -5,6 +5,7 @@
 
 #include "mdsys/cache.h"
 #include "mdsys/counters.h"
+#include "mdsys/reader_page.h"
 #include "mdsys/ring.h"
 #include "mdsys/symbols.h"
 
@@ -26,6 +27,17 @@ void md_symbols_create(struct md_symbols_header *symbols,
                        const char *instance);
 void md_cache_create(struct md_cache_header *cache, uint64_t size, uint32_t capacity);
 void md_counters_create(struct md_counters_header *counters, uint64_t size, uint32_t block_count);
+
+/* name: at most 31 bytes. threshold: of MD_SHARE_ONE, >= 1. core: MD_CORE_NONE or one. */
+void md_reader_page_create(struct md_reader_page *page,
+                           uint64_t size,
+                           uint64_t reader_id,
+                           const char *name,
+                           uint32_t batch_size,
+                           uint32_t adaptive,
+                           uint32_t threshold,
+                           uint32_t max_queue_size,
+                           uint32_t core);
 
 /* Readers may attach from now on. */
 void md_segment_publish(struct md_segment_header *segment, int64_t now_ns);

@@ -20,6 +20,7 @@ static void after_store(void);
 
 #include "mdsys/attach.h"
 
+#include "../src/audience.c"
 #include "../src/feed.c"
 #include "../src/segment.c"
 

@@ -10,7 +10,8 @@ int main(int argc, char **argv) {
     static struct md_ring_header header;
     static struct md_counter_block counters;
     static struct md_cell cell;
-    struct md_ring_writer ring = {.slots = slots, .mask = 63, .next = 1, .header = &header};
+    struct md_ring_writer ring = {
+        .slots = slots, .mask = 63, .next = 1, .limit = MD_NO_LIMIT, .header = &header};
     struct md_feed feed;
     if (argc != 3 || md_feed_init(&feed, &ring, 1, &counters, 1) != 0 ||
         md_feed_add_symbol(&feed, "BTCUSDT", 7, 1, 0, 8, 8, &cell) != 0) {

@@ -54,6 +54,10 @@ static inline uint32_t md_load_acquire_u32(const uint32_t *from) {
     return __atomic_load_n(from, __ATOMIC_ACQUIRE);
 }
 
+static inline void md_store_relaxed_u32(uint32_t *to, uint32_t value) {
+    __atomic_store_n(to, value, __ATOMIC_RELAXED);
+}
+
 static inline void md_store_release_u32(uint32_t *to, uint32_t value) {
     __atomic_store_n(to, value, __ATOMIC_RELEASE);
 }
@@ -70,6 +74,10 @@ static inline void md_fence_acquire(void) {
 
 static inline void md_fence_release(void) {
     __atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+static inline void md_fence_seq_cst(void) {
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 /* Tells the core that this is a spin loop: frees the sibling thread and leaves the loop cleanly. */

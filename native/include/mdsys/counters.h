@@ -37,7 +37,11 @@
     X(connections, "connections up now")                                                           \
     X(subscriptions_confirmed, "streams the venue confirmed on the connections that are up")       \
     X(subscriptions_refused, "streams the venue refused")                                          \
-    X(log_suppressed, "log lines not written because there were too many")
+    X(log_suppressed, "log lines not written because there were too many")                         \
+    X(bells, "times a sleeping reader was woken")                                                  \
+    X(lossless_waits, "times the writer waited for a lossless reader")                             \
+    X(lossless_wait_ns, "ns that it waited")                                                       \
+    X(readers_ejected, "lossless readers the writer waits for no more")
 
 /* X(name, help), each a signed histogram of ns. */
 #define MD_HISTOGRAMS(X)                                                                           \

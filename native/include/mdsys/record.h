@@ -51,6 +51,7 @@ enum md_status {
     MD_STATUS_FRAME_INCOMPLETE = 9, /* reserved: it went out in pieces and its rest was bad */
     MD_STATUS_WRITER_RESTARTED = 10,
     MD_STATUS_SYMBOL_REFUSED = 11,
+    MD_STATUS_READER_EJECTED = 12, /* the writer waits no more for reader `connection` */
 };
 
 struct md_record {

@@ -17,6 +17,9 @@
  * s+k had claimed slot s before (W1 of s, then W2, then W3 of s+k).
  *
  * q < s: not there yet (a claim of s shows as s-1). q > s: the reader was lapped.
+ *
+ * A writer may have lossless readers, which it waits for (native/src/audience.h): then it claims
+ * nothing from `limit` on before it has asked. Without any it never looks.
  */
 #ifndef MDSYS_RING_H
 #define MDSYS_RING_H
@@ -36,7 +39,9 @@
  * median from core to core falls from 1.2 to 0.8 of a ping-pong (bench/README.md). 4 or 8 gain no
  * more than 2. */
 #define MD_CLAIM_AHEAD 2u
-#define MD_SLOT_WORDS 7u /* payload words, after the sequence */
+#define MD_SLOT_WORDS 7u   /* payload words, after the sequence */
+#define MD_GRANT_COUNT 16u /* lossless readers of one ring */
+#define MD_NO_LIMIT UINT64_MAX
 
 /* Written by the feed only. Same bytes as struct md_record, seen as what is stored atomically. */
 struct md_slot {
@@ -47,6 +52,14 @@ struct md_slot {
 static_assert(sizeof(struct md_slot) == sizeof(struct md_record), "a slot is a record");
 static_assert(offsetof(struct md_slot, word) == offsetof(struct md_record, ts_event), "layout");
 static_assert(MD_CLAIM_AHEAD <= MD_RING_DEPTH_MIN / 4, "no more than a frame may claim");
+
+/* What the writer has promised one lossless reader. Written by the feed only, reader_id last. */
+struct md_ring_grant {
+    alignas(64) uint64_t reader_id; /* 0: this place is free */
+    uint64_t from;                  /* from this sequence on nothing is overwritten unread */
+    uint64_t ejected;               /* and from this one on no more; 0: the promise stands */
+    uint64_t reserved[5];
+};
 
 /* The geometry is read at attach; cursor and bell have lines of their own, since the writer
  * stores to them while others read what stands beside. */
@@ -62,18 +75,23 @@ struct md_ring_header {
     alignas(64) uint64_t cursor; /* at least this sequence is published; at most depth/2 behind */
     int64_t watermark_ns;        /* what was received before this is published */
     uint64_t reserved2[6];
-    alignas(64) uint32_t bell; /* futex word for readers that sleep */
-    uint32_t reserved3[15];
+    alignas(64) uint32_t bell; /* futex word for readers that sleep (bell.h) */
+    uint32_t reserved3;
+    int64_t rung_ns; /* when it was rung last */
+    uint64_t reserved4[6];
+    struct md_ring_grant grants[MD_GRANT_COUNT];
 };
 
-static_assert(sizeof(struct md_ring_header) == 320, "five cache lines");
+static_assert(sizeof(struct md_ring_grant) == 64, "one cache line");
+static_assert(sizeof(struct md_ring_header) == 320 + 64 * MD_GRANT_COUNT, "whole cache lines");
 static_assert(offsetof(struct md_ring_header, depth) == 128, "layout");
 static_assert(offsetof(struct md_ring_header, cursor) == 192, "layout");
 static_assert(offsetof(struct md_ring_header, bell) == 256, "layout");
+static_assert(offsetof(struct md_ring_header, grants) == 320, "layout");
 static_assert(sizeof(struct md_ring_header) <= MD_PAGE_HEADER_SIZE, "slots follow the header page");
 
 /* Of the layout in words: a change of a struct above or of the protocol changes its number. */
-#define MD_SCHEMA_RING UINT64_C(0x0001000000400140)
+#define MD_SCHEMA_RING UINT64_C(0x0002000000400540)
 
 static inline enum md_segment_result md_ring_verify(const struct md_ring_header *header,
                                                     uint64_t mapped_size) {
@@ -95,10 +113,32 @@ static inline enum md_segment_result md_ring_verify(const struct md_ring_header 
 
 struct md_ring_writer {
     struct md_slot *slots;
-    uint64_t mask; /* depth - 1 */
-    uint64_t next; /* the next sequence to publish */
+    uint64_t mask;  /* depth - 1 */
+    uint64_t next;  /* the next sequence to publish */
+    uint64_t limit; /* the first that `wait` must be asked for; MD_NO_LIMIT: none */
     struct md_ring_header *header;
+    /* Returns when seq may be claimed: lossless readers have read, or are waited for no more. */
+    void (*wait)(struct md_ring_writer *writer, uint64_t seq);
+    void *audience; /* whose `wait` is */
 };
+
+static inline const struct md_slot *md_ring_slots(const struct md_ring_header *header) {
+    const char *base = (const char *)header;
+    return (const struct md_slot *)(const void *)(base + header->slots_offset);
+}
+
+/* A writer of a ring that is this process's to write, next to publish: next. */
+static inline struct md_ring_writer md_writer_init(struct md_ring_header *header, uint64_t next) {
+    struct md_ring_writer writer;
+    writer.slots = (struct md_slot *)(void *)((char *)header + header->slots_offset);
+    writer.mask = header->depth - 1;
+    writer.next = next;
+    writer.limit = MD_NO_LIMIT;
+    writer.header = header;
+    writer.wait = NULL;
+    writer.audience = NULL;
+    return writer;
+}
 
 static inline void md_ring_mark(struct md_ring_writer *writer, uint64_t seq) {
     md_store_relaxed_u64(&writer->slots[seq & writer->mask].seq, seq - 1); /* W1 */
@@ -108,6 +148,9 @@ static inline void md_ring_mark(struct md_ring_writer *writer, uint64_t seq) {
  * The first slots of a frame were claimed by the release before it, or by md_ring_take_over.
  * seq: in [writer->next, writer->next + depth/4). Claiming again after an error is harmless. */
 static inline struct md_slot *md_ring_claim(struct md_ring_writer *writer, uint64_t seq) {
+    if (__builtin_expect(seq >= writer->limit, 0)) {
+        writer->wait(writer, seq);
+    }
     if (seq - writer->next >= MD_CLAIM_AHEAD) {
         md_ring_mark(writer, seq);
     }
@@ -197,8 +240,9 @@ static inline void md_ring_flush(struct md_ring_writer *writer, int64_t now_ns) 
 struct md_ring_reader {
     const struct md_slot *slots;
     uint64_t mask;
-    uint64_t next; /* the next sequence to read */
-    uint64_t lost; /* records that were overwritten before we read them, exactly */
+    uint64_t next;    /* the next sequence to read */
+    uint64_t lost;    /* records that were overwritten before we read them, exactly */
+    uint64_t dropped; /* records that we skipped, to catch up */
     /* [missed, resumed) was not read: at first all before the attach, then what a lap cost; two
      * laps, and what was read in between, are one stretch. Set missed = resumed after a refresh
      * from the cache. */
@@ -221,17 +265,13 @@ md_ring_head(const struct md_ring_header *header, const struct md_slot *slots, u
     return head;
 }
 
-static inline const struct md_slot *md_ring_slots(const struct md_ring_header *header) {
-    const char *base = (const char *)header;
-    return (const struct md_slot *)(const void *)(base + header->slots_offset);
-}
-
 /* A reader of a verified ring, from the record after the newest on. */
 static inline struct md_ring_reader md_reader_init(const struct md_ring_header *header) {
     struct md_ring_reader reader;
     reader.slots = md_ring_slots(header);
     reader.mask = header->depth - 1;
     reader.lost = 0;
+    reader.dropped = 0;
     reader.header = header;
     reader.next = md_ring_head(header, reader.slots, reader.mask) + 1;
     reader.missed = 0;
@@ -239,20 +279,26 @@ static inline struct md_ring_reader md_reader_init(const struct md_ring_header *
     return reader;
 }
 
+/* Go on at next without what lies between. Returns how many records that is. */
+static inline uint64_t md_reader_jump(struct md_ring_reader *reader, uint64_t next) {
+    if (next <= reader->next) {
+        return 0;
+    }
+    if (reader->missed == reader->resumed) {
+        reader->missed = reader->next;
+    }
+    uint64_t count = next - reader->next;
+    reader->next = next;
+    reader->resumed = next;
+    return count;
+}
+
 /* Where a lapped reader goes on: half a ring behind the newest, so that it is not lapped again at
  * once. Counts what lies between as lost. */
 static inline void md_reader_resync(struct md_ring_reader *reader) {
     uint64_t depth = reader->mask + 1;
     uint64_t head = md_ring_head(reader->header, reader->slots, reader->mask);
-    uint64_t next = head + 1 > depth / 2 ? head + 1 - depth / 2 : 1;
-    if (next > reader->next) {
-        if (reader->missed == reader->resumed) {
-            reader->missed = reader->next;
-        }
-        reader->lost += next - reader->next;
-        reader->next = next;
-        reader->resumed = next;
-    }
+    reader->lost += md_reader_jump(reader, head + 1 > depth / 2 ? head + 1 - depth / 2 : 1);
 }
 
 /* Copy slot's payload and name it seq. Word by word straight to where it belongs: by way of a local

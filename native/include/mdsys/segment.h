@@ -16,16 +16,18 @@
 
 #define MD_ROOT_DIR "/dev/shm"
 #define MD_MAGIC UINT64_C(0x314745535344454d) /* never changes; ABI changes go to abi_version */
-#define MD_ABI_VERSION 1u
+#define MD_ABI_VERSION 2u
 #define MD_PATH_SIZE 256u
 #define MD_INSTANCE_SIZE 33u      /* [a-z0-9_-]{1,32} and its NUL */
 #define MD_PAGE_HEADER_SIZE 4096u /* data begins on a page of its own */
+#define MD_RING_COUNT_MAX 256u
 
 enum md_segment_kind {
     MD_SEGMENT_SYMBOLS = 1,
     MD_SEGMENT_RING = 2,
     MD_SEGMENT_CACHE = 3,
     MD_SEGMENT_COUNTERS = 4,
+    MD_SEGMENT_READER = 5, /* no file: a memfd, see reader_page.h */
 };
 
 enum md_segment_state {

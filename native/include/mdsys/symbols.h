@@ -16,7 +16,6 @@
 #include "mdsys/xxh3.h"
 
 #define MD_NAME_SIZE_MAX 63u /* bytes of VENUE:SYMBOL */
-#define MD_RING_COUNT_MAX 256u
 
 struct md_symbol {
     uint64_t hash; /* xxh3_64 of name */

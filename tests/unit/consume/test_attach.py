@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import mdsys
 from mdsys import Kind, MarketData, Reader, attach
-from mdsys.consume.attach import SymbolInfo
+from mdsys.consume.symbol_info import SymbolInfo
 from mdsys.errors import HostError, UsageError
 from mdsys.record.record import TICK, Ticks
 from mdsys.ring.segment import Instance
@@ -44,7 +44,7 @@ class Feed:
     def release(self, tick: Ticks) -> None:
         stored = tick.copy()
         stored["seq"] = self.ring.next
-        self.log.append(stored.tobytes())
+        self.log.append(plain(stored))
         self.ring.publish_records(tick)
 
     def publish(self, tick: Ticks) -> None:
@@ -61,6 +61,13 @@ def tick_of(number: int, symbol_id: int, kind: Kind) -> Ticks:
 State = dict[tuple[int, int], bytes]
 
 
+def plain(tick: np.void) -> bytes:
+    """Return a record as the feed wrote it, whether it came by the ring or by a refresh."""
+    copy = tick.copy()
+    copy["flags"] &= ~np.uint8(mdsys.Flag.SNAPSHOT)
+    return copy.tobytes()
+
+
 def apply(state: State, ticks: Ticks, newest: dict[tuple[int, int], int]) -> None:
     """Apply records in order; each (symbol, part) must only ever get newer."""
     for tick in ticks:
@@ -70,7 +77,7 @@ def apply(state: State, ticks: Ticks, newest: dict[tuple[int, int], int]) -> Non
         seq = int(tick["seq"])
         assert seq > newest.get(key, 0), "a record came twice, or an older one after it"
         newest[key] = seq
-        state[key] = tick.tobytes()
+        state[key] = plain(tick)
 
 
 def state_of(log: list[bytes]) -> State:
@@ -328,7 +335,7 @@ class Strategy:
             assert seq >= self.newest.get(key, 0), "an older record came after a newer one"
             self.seen.add(seq)
             self.newest[key] = seq
-            self.state[key] = tick.tobytes()
+            self.state[key] = plain(tick)
 
     def poll(self, count: int) -> None:
         lost = self.reader.lost

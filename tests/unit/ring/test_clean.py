@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mdsys import cli
-from mdsys.consume.attach import SUPERSEDED, attach
+from mdsys.consume.attach import attach
+from mdsys.consume.reader import SUPERSEDED
 from mdsys.ring.lock import Lock, run_dir
 from mdsys.ring.segment import (
     ROOT_DIR,

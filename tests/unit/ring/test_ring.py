@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from mdsys import TICK, Kind, Status, _native
+from mdsys import TICK, Kind, Status, _consume, _native
 from mdsys.record.record import Ticks
 from tests.instances import NOW, trades
 
@@ -48,7 +48,7 @@ def bitmap(ids: set[int], words: int) -> np.ndarray[tuple[int], np.dtype[np.uint
     return out[:words]
 
 
-def poll(poller: _native.Poller, count: int = 4 * DEPTH) -> Ticks:
+def poll(poller: _consume.Poller, count: int = 4 * DEPTH) -> Ticks:
     out = np.zeros(count, TICK)
     return out[: poller.poll_into(out)]
 
@@ -57,7 +57,7 @@ def poll(poller: _native.Poller, count: int = 4 * DEPTH) -> Ticks:
 class Follower:
     """A reader and what it must have seen."""
 
-    poller: _native.Poller
+    poller: _consume.Poller
     start: int
     wanted: set[int] | None
     next: int = 0
@@ -121,7 +121,7 @@ class RingMachine(RuleBasedStateMachine):
     @rule(wanted=st.none() | st.sets(st.sampled_from([1, 63, 64, 127]), min_size=1))
     def attach(self, wanted: set[int] | None) -> None:
         words = None if wanted is None else bitmap(wanted, 2)
-        poller = _native.Poller([_native.Ring(self.memory)], words)
+        poller = _consume.Poller([_native.Ring(self.memory)], words)
         start = len(self.log) + 1
         assert poller.cursors == [start], "a reader begins with the next record"
         self.followers.append(
@@ -209,7 +209,7 @@ def test_readers_see_every_record_or_know_that_they_lost_it() -> None:
 @settings(deadline=None, max_examples=100, derandomize=True)
 def test_reader_that_keeps_up_loses_nothing(depth_log2: int, sizes: list[int], count: int) -> None:
     memory = new_ring(1 << depth_log2)
-    writer, poller = writer_of(memory), _native.Poller([_native.Ring(memory)])
+    writer, poller = writer_of(memory), _consume.Poller([_native.Ring(memory)])
     seen: list[int] = []
     for size in sizes:
         writer.publish_records(trades(size, first=writer.next - 1))
@@ -221,7 +221,7 @@ def test_reader_that_keeps_up_loses_nothing(depth_log2: int, sizes: list[int], c
 
 def test_frame_of_a_quarter_of_the_ring_is_taken_and_a_larger_one_is_refused() -> None:
     memory = new_ring()
-    writer, poller = writer_of(memory), _native.Poller([_native.Ring(memory)])
+    writer, poller = writer_of(memory), _consume.Poller([_native.Ring(memory)])
     writer.publish_records(np.zeros(0, TICK))
     assert writer.next == 1
     writer.publish_records(trades(DEPTH // 4))
@@ -241,7 +241,7 @@ def test_reader_that_is_a_ring_but_the_claimed_slots_behind_loses_nothing(
     frames: list[int],
 ) -> None:
     memory = new_ring()
-    writer, poller = writer_of(memory), _native.Poller([_native.Ring(memory)])
+    writer, poller = writer_of(memory), _consume.Poller([_native.Ring(memory)])
     for size in frames:
         writer.publish_records(trades(size))
     assert poll(poller)["seq"].tolist() == list(range(1, UNREAD_MAX + 1))
@@ -253,7 +253,7 @@ def test_reader_that_is_one_record_more_behind_is_lapped_and_goes_on_half_a_ring
     frames: list[int],
 ) -> None:
     memory = new_ring()
-    writer, poller = writer_of(memory), _native.Poller([_native.Ring(memory)])
+    writer, poller = writer_of(memory), _consume.Poller([_native.Ring(memory)])
     poller.forget_missed()
     for size in [*frames, 1]:
         writer.publish_records(trades(size))
@@ -265,7 +265,7 @@ def test_reader_that_is_one_record_more_behind_is_lapped_and_goes_on_half_a_ring
 
 def test_next_writer_claims_no_more_than_the_last_one_had() -> None:
     memory = new_ring()
-    writer, poller = writer_of(memory), _native.Poller([_native.Ring(memory)])
+    writer, poller = writer_of(memory), _consume.Poller([_native.Ring(memory)])
     for size in [16, 16, 16, 13]:
         writer.publish_records(trades(size))
     writer_of(memory)  # and publishes that it came: the last record that there is room for
@@ -298,7 +298,7 @@ def test_filter_passes_wanted_ids_and_whole_ring_statuses(words: int) -> None:
     memory = new_ring(256)
     writer = writer_of(memory)
     wanted = {1, 63} if words == 1 else {1, 63, 64, 65, 127}
-    poller = _native.Poller([_native.Ring(memory)], bitmap(wanted, words))
+    poller = _consume.Poller([_native.Ring(memory)], bitmap(wanted, words))
     ids = [0, 1, 2, 62, 63, 64, 65, 66, 126, 127, 128, 129, 192, 1 << 31, (1 << 32) - 1]
     ticks = trades(len(ids))
     ticks["symbol_id"] = ids
@@ -311,7 +311,7 @@ def test_filter_passes_wanted_ids_and_whole_ring_statuses(words: int) -> None:
 
 def test_status_of_an_unwanted_symbol_is_filtered_and_of_a_wanted_one_is_not() -> None:
     memory = new_ring()
-    writer, poller = writer_of(memory), _native.Poller([_native.Ring(memory)], bitmap({2}, 1))
+    writer, poller = writer_of(memory), _consume.Poller([_native.Ring(memory)], bitmap({2}, 1))
     ticks = trades(3)
     ticks["kind"], ticks["symbol_id"] = Kind.STATUS, [1, 2, 0]
     writer.publish_records(ticks)
@@ -320,7 +320,7 @@ def test_status_of_an_unwanted_symbol_is_filtered_and_of_a_wanted_one_is_not() -
 
 def test_filter_that_wants_nothing_still_moves_on() -> None:
     memory = new_ring()
-    writer, poller = writer_of(memory), _native.Poller([_native.Ring(memory)], bitmap(set(), 1))
+    writer, poller = writer_of(memory), _consume.Poller([_native.Ring(memory)], bitmap(set(), 1))
     for size in [16, 16, 16, 14]:
         writer.publish_records(trades(size))
     assert len(poll(poller, 1)) == 0
@@ -329,7 +329,7 @@ def test_filter_that_wants_nothing_still_moves_on() -> None:
 
 def test_poll_returns_no_more_than_there_is_room_for() -> None:
     memory = new_ring()
-    writer, poller = writer_of(memory), _native.Poller([_native.Ring(memory)])
+    writer, poller = writer_of(memory), _consume.Poller([_native.Ring(memory)])
     writer.publish_records(trades(10))
     out = np.zeros(4, TICK)
     guarded = out[:3]
@@ -342,7 +342,7 @@ def test_poll_returns_no_more_than_there_is_room_for() -> None:
 def test_rings_take_turns_when_the_buffer_is_always_full() -> None:
     rings = [new_ring() for _ in range(3)]
     writers = [writer_of(memory) for memory in rings]
-    poller = _native.Poller([_native.Ring(memory) for memory in rings])
+    poller = _consume.Poller([_native.Ring(memory) for memory in rings])
     for i, writer in enumerate(writers):
         writer.publish_records(trades(16, symbol_id=i + 1))
     assert [int(poll(poller, 4)["symbol_id"][0]) for _ in range(6)] == [1, 2, 3, 1, 2, 3]
@@ -350,7 +350,7 @@ def test_rings_take_turns_when_the_buffer_is_always_full() -> None:
 
 
 def test_poller_of_no_rings_reads_nothing() -> None:
-    assert len(poll(_native.Poller([]))) == 0
+    assert len(poll(_consume.Poller([]))) == 0
 
 
 def read_only() -> Ticks:
@@ -360,9 +360,9 @@ def read_only() -> Ticks:
 
 
 @pytest.fixture
-def full_ring() -> Iterator[_native.Poller]:
+def full_ring() -> Iterator[_consume.Poller]:
     memory = new_ring()
-    poller = _native.Poller([_native.Ring(memory)])
+    poller = _consume.Poller([_native.Ring(memory)])
     writer_of(memory).publish_records(trades(8))
     yield poller
     assert len(poll(poller)) == 8, "a refused buffer takes nothing out of the ring"
@@ -382,7 +382,7 @@ def full_ring() -> Iterator[_native.Poller]:
         pytest.param(7, id="int"),
     ],
 )
-def test_poll_into_refuses_what_it_cannot_fill(full_ring: _native.Poller, out: object) -> None:
+def test_poll_into_refuses_what_it_cannot_fill(full_ring: _consume.Poller, out: object) -> None:
     for _ in range(2):  # also when the same object comes again
         with pytest.raises((ValueError, TypeError, BufferError)):
             full_ring.poll_into(out)  # type: ignore[arg-type]
@@ -390,7 +390,7 @@ def test_poll_into_refuses_what_it_cannot_fill(full_ring: _native.Poller, out: o
 
 def test_poll_into_keeps_the_callers_buffer_alive_and_unresizable() -> None:
     memory = new_ring()
-    writer, poller = writer_of(memory), _native.Poller([_native.Ring(memory)])
+    writer, poller = writer_of(memory), _consume.Poller([_native.Ring(memory)])
     out = bytearray(64)
     poller.poll_into(out)
     with pytest.raises(BufferError):
@@ -401,7 +401,7 @@ def test_poll_into_keeps_the_callers_buffer_alive_and_unresizable() -> None:
 
 def test_waiting_poll_wakes_when_a_record_comes() -> None:
     memory = new_ring()
-    writer, poller = writer_of(memory), _native.Poller([_native.Ring(memory)])
+    writer, poller = writer_of(memory), _consume.Poller([_native.Ring(memory)])
     got: list[int] = []
     waiting = threading.Event()
 
@@ -420,7 +420,7 @@ def test_waiting_poll_wakes_when_a_record_comes() -> None:
 
 @pytest.mark.parametrize("timeout", [0.0, 0.002, -1.0, float("nan")])
 def test_poll_of_a_silent_ring_comes_back_with_nothing(timeout: float) -> None:
-    poller = _native.Poller([_native.Ring(new_ring())])
+    poller = _consume.Poller([_native.Ring(new_ring())])
     assert poller.poll_into(np.zeros(1, TICK), timeout) == 0
 
 
@@ -434,7 +434,7 @@ def test_waiting_poll_can_be_interrupted() -> None:
     def interrupt(number: int, frame: object) -> None:
         raise Interrupted
 
-    poller = _native.Poller([_native.Ring(new_ring())])
+    poller = _consume.Poller([_native.Ring(new_ring())])
     before = signal.signal(signal.SIGUSR1, interrupt)
     main = threading.main_thread().ident
     assert main is not None

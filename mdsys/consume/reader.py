@@ -1,0 +1,430 @@
+"""A reader: a place in some rings of an instance, and what Python does with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import numpy as np
+
+from mdsys import _consume, _native
+from mdsys.consume.readiness import Readiness
+from mdsys.consume.registration import Registration, register
+from mdsys.consume.symbol_info import SymbolInfo, symbol_bitmap
+from mdsys.errors import HostError, NotRunning, UsageError, WriterGone
+from mdsys.record.record import TICK, Ticks
+
+if TYPE_CHECKING:
+    from mdsys.consume.attach import MarketData
+
+POLICIES: Final = ("drop_oldest", "conflate", "lossless")
+"""By their numbers in enum md_policy."""
+WAITS: Final = ("adaptive", "spin", "park")
+"""By their numbers in enum md_wait."""
+SUPERSEDED: Final = 3
+POLL_COUNT_DEFAULT: Final = 256
+THRESHOLD_DEFAULT: Final = 0.8
+QUEUE_MAX: Final = 1 << 32
+"""More than a ring has."""
+GRANT_SECONDS: Final = 2.0
+"""A feed looks at its readers at each flush, every 50 ms when idle."""
+RETRY_SECONDS: Final = 0.5
+"""Between two attempts to find the daemon that is gone."""
+
+
+class Reader:
+    """A place in some rings of an instance. One thread's. Made by `MarketData.reader`.
+
+    For all of its rings together, since the reader was made: ``received + filtered + conflated +
+    dropped + lost`` is exactly what was published up to ``cursors``. A reader that was overrun goes
+    on half a ring behind the newest record; ``lost`` tells what it missed, `refresh` what is true
+    now.
+    """
+
+    def __init__(
+        self,
+        market_data: MarketData,
+        symbols: Sequence[SymbolInfo] | None,
+        *,
+        rings: Iterable[int] | None = None,
+        policy: str = "drop_oldest",
+        wait: str = "adaptive",
+        name: str | None = None,
+        max_queue_size: int | None = None,
+        backpressure_threshold: float | None = None,
+        core: int | None = None,
+    ) -> None:
+        """See `MarketData.reader`; core: where its thread runs, for the registry."""
+        _check("policy", policy, POLICIES)
+        _check("wait", wait, WAITS)
+        self.policy = policy
+        self.wait = wait
+        self.name = name or program_name()
+        self.not_registered: str | None = None
+        """Why the daemon does not know this reader; None: it does."""
+        self._market_data = market_data
+        self._symbols = symbols
+        indices = _ring_indices(market_data, symbols, rings)
+        self._rings = [market_data.rings[i] for i in indices]
+        self._positions = {ring: place for place, ring in enumerate(indices)}
+        self._core = core
+        self._retry_at = 0.0
+        self._readiness: Readiness | None = None
+        self._registration = self._register()
+        self._poller = _consume.Loop(
+            self._rings,
+            symbol_bitmap(symbols),
+            self._page(),
+            POLICIES.index(policy),
+            WAITS.index(wait),
+            *_queue(policy, max_queue_size, backpressure_threshold),
+            market_data.directory.capacity,
+        )
+        if policy == "lossless":
+            self._wait_for_grants()
+        self._scratch = np.empty(POLL_COUNT_DEFAULT, TICK)
+        self.poll_into = self._poller.poll_into
+
+    # ---- the registry ----
+
+    def _register(self) -> Registration | None:
+        """Ask the daemon to take us in."""
+        market_data = self._market_data
+        if not self._rings:
+            self.not_registered = "it reads no ring"
+            return None
+        try:
+            registration = register(
+                market_data.instance,
+                market_data.directory.writer_pid,
+                self.name,
+                self.policy,
+                self.wait,
+                list(self._positions),
+                self._core,
+            )
+        except HostError as error:
+            if self.policy == "lossless":
+                raise
+            self.not_registered = str(error)
+            return None
+        if registration is None:
+            self.not_registered = f"no daemon of instance {market_data.instance!r} answers"
+            if self.policy == "lossless":
+                raise NotRunning(
+                    f"{self.not_registered}: a lossless reader needs one that waits for it; "
+                    "start it with mdsys run --config FILE"
+                )
+            return None
+        self.not_registered = None
+        return registration
+
+    def _page(self) -> _native.ReaderPage:
+        if self._registration is None:
+            return _native.ReaderPage.private()
+        return _native.ReaderPage(self._registration.memory, writable=True)
+
+    def _wait_for_grants(self) -> None:
+        """Return once every writer has said that it waits for us.
+
+        Raises:
+            HostError: One does not answer, or has no room for another lossless reader.
+        """
+        deadline = time.monotonic() + GRANT_SECONDS
+        while len(self.granted) < len(self._rings):
+            if time.monotonic() > deadline:
+                waiting = ", ".join(map(str, self._positions.keys() - self.granted.keys()))
+                self.close()
+                raise HostError(
+                    f"the writers of the rings {waiting} do not wait for this reader: their feed "
+                    "is dead or stuck, or has its 16 lossless readers (mdsys stat tells)"
+                )
+            time.sleep(0.002)
+
+    def keep_registered(self) -> bool:
+        """Register again if the daemon was restarted; cheap, and at most every half second.
+
+        Returns:
+            Whether the daemon knows this reader.
+        """
+        if self._registration is not None and self._registration.alive():
+            return True
+        now = time.monotonic()
+        if now < self._retry_at:
+            return False
+        self._retry_at = now + RETRY_SECONDS
+        if self._registration is not None:
+            self._registration.close()
+            self._registration = None
+        try:
+            self._registration = self._register()
+        except (HostError, NotRunning):  # lossless: until it answers, nobody waits for us
+            return False
+        if self._registration is None:
+            return False
+        page = self._page()
+        page.core = self._poller.page.core
+        self._poller.move(page)
+        return True
+
+    @property
+    def registered(self) -> bool:
+        """Whether the daemon knew this reader when it last looked."""
+        return self._registration is not None
+
+    @property
+    def page(self) -> _native.ReaderPage:
+        """What `mdsys stat` sees of this reader: counters, batch size, histograms."""
+        return self._poller.page
+
+    @property
+    def granted(self) -> dict[int, int]:
+        """Ring -> the sequence from which on its writer overwrites nothing that is unread."""
+        return {ring: grant[0] for ring, grant in self._grants() if grant is not None}
+
+    @property
+    def ejected(self) -> dict[int, int]:
+        """Ring -> the first sequence that its writer no longer keeps: this reader was too slow."""
+        return {ring: grant[1] for ring, grant in self._grants() if grant is not None and grant[1]}
+
+    def _grants(self) -> Iterator[tuple[int, tuple[int, int] | None]]:
+        reader_id = self._registration.reader if self._registration else 0
+        for ring, place in self._positions.items():
+            yield ring, self._rings[place].grant(reader_id) if reader_id else None
+
+    # ---- counts ----
+
+    @property
+    def received(self) -> int:
+        """Records handed out so far."""
+        return self._poller.received
+
+    @property
+    def filtered(self) -> int:
+        """Records read so far that were not of the wanted symbols."""
+        return self._poller.filtered
+
+    @property
+    def conflated(self) -> int:
+        """Records merged into another that was handed out."""
+        return self._poller.conflated
+
+    @property
+    def dropped(self) -> int:
+        """Records that the drop_oldest policy skipped."""
+        return self._poller.dropped
+
+    @property
+    def lost(self) -> int:
+        """Records that were overwritten before they were read, exactly."""
+        return self._poller.lost
+
+    @property
+    def lag(self) -> int:
+        """Records published and not yet read."""
+        return sum(self._poller.lags)
+
+    @property
+    def cursors(self) -> dict[int, int]:
+        """The next sequence to be read, by ring."""
+        return dict(zip(self._positions, self._poller.cursors, strict=True))
+
+    @property
+    def epochs(self) -> dict[int, int]:
+        """How many writers each ring has had; a restarted daemon or feed adds one."""
+        return {ring: self._rings[place].epoch for ring, place in self._positions.items()}
+
+    # ---- reading ----
+
+    def poll(self, count_max: int = POLL_COUNT_DEFAULT, timeout: float = 0) -> Ticks:
+        """Read what is new.
+
+        Args:
+            count_max: Most records to return, >= 1.
+            timeout: Seconds to wait for the first one, >= 0; 0 does not wait.
+
+        Returns:
+            Records, dtype TICK, shape (n,), n in [0, count_max], the caller's own. Records of one
+            ring are in order, rings follow one another.
+
+        Raises:
+            ValueError: ``count_max`` is below 1.
+            WriterGone: All has been read and the segments were replaced: attach anew.
+        """
+        if count_max < 1:
+            raise ValueError(f"count_max {count_max}: at least 1")
+        if count_max > len(self._scratch):
+            self._scratch = np.empty(count_max, TICK)
+        scratch = self._scratch if count_max == len(self._scratch) else self._scratch[:count_max]
+        count = self._poller.poll_into(scratch, timeout)
+        if count == 0:
+            self.check()
+        if self._readiness is not None:
+            self._readiness.rearm()
+        return scratch[:count].copy()
+
+    def check(self) -> None:
+        """Raise WriterGone when the segments were replaced: nothing more will ever come."""
+        if any(ring.state == SUPERSEDED for ring in self._rings):
+            raise WriterGone(
+                f"instance {self._market_data.instance!r} was started anew with other rings or "
+                "was cleaned: attach again"
+            )
+        self.keep_registered()
+
+    def refresh(self) -> Ticks:
+        """Return the last trades and quotes among what this reader has missed.
+
+        For who comes late, and after each lap or jump (`lost` or `dropped` has grown): a new reader
+        has missed all that was before it, a lapped one what was overwritten. What is returned here,
+        `poll` has not returned and never will; what is newer, `poll` returns. So call either
+        whenever you like and apply what each returns as it comes: that gives the present state,
+        with none missed and none repeated. Only when two laps pass without a refresh, or one before
+        the first refresh, may it repeat what was polled since the older stretch; the state is right
+        all the same.
+
+        Returns:
+            Records, dtype TICK, shape (n,), flagged as snapshot, at most two a symbol; those are
+            left out that have had none, or whose last one was not missed. Another call returns what
+            was missed since.
+
+        Raises:
+            HostError: A cell is half-written, which only a dead feed leaves behind. Nothing is
+                forgotten: call again when the next feed has repaired it.
+        """
+        parts = list(self.refresh_parts(np.empty(4096, TICK)))
+        return np.concatenate(parts, dtype=TICK) if parts else np.empty(0, TICK)
+
+    def refresh_parts(self, room: Ticks) -> Iterator[Ticks]:
+        """Yield what `refresh` returns in pieces of at most ``len(room)`` records (>= 2)."""
+        market_data = self._market_data
+        after, busy_count = 0, 0
+        while self._poller.has_missed and not busy_count:
+            count, after, busy_count = self._poller.refresh_into(
+                market_data.directory, market_data.cache, room, after
+            )
+            if count:
+                yield room[:count].copy()
+            if not count and after >= len(market_data.directory):
+                break
+        if busy_count:
+            raise HostError("a cell of the last-value cache is half-written: is the feed dead?")
+
+    def __iter__(self) -> Iterator[np.void]:
+        """Yield records one by one, waiting for them. Convenient, not quick: `poll` is."""
+        while True:
+            yield from self.poll(timeout=1.0)
+
+    # ---- asyncio ----
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when there is something to read, for event loops.
+
+        The first call starts a thread that sleeps on the doorbell. Readable until the next `poll`;
+        sometimes for nothing.
+        """
+        if self._readiness is None:
+            self._readiness = Readiness(self._poller)
+        return self._readiness.fd
+
+    async def __aiter__(self) -> AsyncIterator[np.void]:
+        """Yield records one by one, the event loop being free while there are none."""
+        async for ticks in self.batches():
+            for tick in ticks:
+                yield tick
+
+    async def batches(self, count_max: int = POLL_COUNT_DEFAULT) -> AsyncIterator[Ticks]:
+        """Yield what is new, in arrays of 1 to ``count_max`` records, waiting for it in asyncio.
+
+        Raises:
+            WriterGone: The segments were replaced: attach anew.
+        """
+        loop = asyncio.get_running_loop()
+        news = asyncio.Event()
+        fd = self.fileno()
+        loop.add_reader(fd, news.set)
+        try:
+            while True:
+                ticks = self.poll(count_max)
+                if len(ticks):
+                    yield ticks
+                    await asyncio.sleep(0)  # a busy ring must not starve the event loop
+                    continue
+                news.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), 1.0)
+        finally:
+            loop.remove_reader(fd)
+
+    # ---- the end ----
+
+    def close(self) -> None:
+        """Leave the registry and end the thread of `fileno`."""
+        if self._readiness is not None:
+            self._readiness.close()
+            self._readiness = None
+        if self._registration is not None:
+            self._registration.close()
+            self._registration = None
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __del__(self) -> None:
+        """Close what was forgotten."""
+        if getattr(self, "_readiness", None) or getattr(self, "_registration", None):
+            self.close()
+
+
+def program_name() -> str:
+    """Return this program's name as the registry takes it."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(sys.argv[0] if sys.argv else "").stem)[:31]
+    return name or "python"
+
+
+def _check(what: str, given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        raise UsageError(f"{what} {given!r}: one of {', '.join(known)}")
+
+
+def _queue(policy: str, max_queue_size: int | None, threshold: float | None) -> tuple[int, float]:
+    """Return (queue_max, threshold) for the poller; queue_max 0: the policy never acts."""
+    if max_queue_size is not None and max_queue_size < 1:
+        raise UsageError(f"max_queue_size {max_queue_size}: at least 1")
+    if threshold is not None and not 0 < threshold <= 1:
+        raise UsageError(f"backpressure_threshold {threshold}: a share in (0, 1]")
+    if policy == "drop_oldest" and max_queue_size is None and threshold is None:
+        return 0, 1.0
+    return max_queue_size or QUEUE_MAX, threshold or THRESHOLD_DEFAULT
+
+
+def _ring_indices(
+    market_data: MarketData, symbols: Sequence[SymbolInfo] | None, rings: Iterable[int] | None
+) -> list[int]:
+    """Return the rings to read, ascending."""
+    count = len(market_data.rings)
+    if rings is None:
+        return list(range(count)) if symbols is None else sorted({s.ring for s in symbols})
+    chosen = sorted(set(rings))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= count:
+        raise UsageError(f"rings {chosen}: there are 0 to {count - 1}")
+    if symbols is not None and (others := {s.ring for s in symbols} - set(chosen)):
+        raise UsageError(f"some of the symbols are in the rings {sorted(others)}, not in {chosen}")
+    return chosen
