@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from mdsys import config
 from mdsys.config_checks import masked_url, size_text
 
 MASK = "***"
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")  # another one, as a reader's name, is quoted
 _LIST_WIDTH_MAX = 8  # a longer list gets a line for each of its values
 
 
@@ -59,7 +61,7 @@ def to_toml(checked: config.Config) -> str:
 def _assignments(values: Mapping[str, Any]) -> list[str]:
     """Return ``key = value`` lines; what is None or empty is left out, being the default."""
     return [
-        f"{key} = {_literal(value)}"
+        f"{key if _BARE_KEY.fullmatch(key) else json.dumps(key)} = {_literal(value)}"
         for key, value in values.items()
         if value is not None and value not in ((), {})
     ]

@@ -90,7 +90,7 @@ COMMANDS = {
     "stat": Command(
         "mdsys.daemon.stat_command",
         "counters, latencies and balance, also of a dead daemon",
-        "Reads shared memory only.\n\n  mdsys stat --json",
+        "Reads shared memory; who reads it, the running daemon tells.\n\n  mdsys stat --json",
         None,
     ),
 }

@@ -100,6 +100,8 @@ class Consumer:
     """Share of the queue, in (0, 1]."""
     max_queue_size: int
     """Records, in [consumer_batch_size, 2^24]."""
+    cores: Mapping[str, int]
+    """A reader's name -> the core it shall run on; the others are not told any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +238,13 @@ def parse(
             "each feed needs one",
         )
 
-    table = root.table("consumer", used=False)
+    table = root.table("consumer")
     consumer = Consumer(
         table.take("consumer_batch_size", checks.integer(1, 65_536), profile.consumer_batch_size),
         table.take("adaptive_batching", checks.boolean, True),  # noqa: FBT003 - a default, not a switch
         table.take("backpressure_threshold", checks.share, profile.backpressure_threshold),
         table.take("max_queue_size", checks.integer(1, 1 << 24), profile.max_queue_size),
+        table.take("cores", checks.cores_by_name, {}),
     )
     if table.finish() and consumer.max_queue_size < consumer.consumer_batch_size:
         table.refuse(

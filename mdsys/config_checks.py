@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
@@ -100,6 +100,9 @@ def integer(least: int, most: int) -> Callable[[object], int]:
     return check
 
 
+core = integer(0, 4_095)
+
+
 def share(value: object) -> float:
     """Check that it is a number in (0, 1]."""
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -125,6 +128,8 @@ def matching(pattern: str, words: str) -> Callable[[object], str]:
 # An instance's name becomes part of file names.
 instance_name = matching(r"[a-z0-9_-]{1,32}", "1 to 32 of a-z, 0-9, _ and -")
 group_name = matching(r"[a-z_][a-z0-9_-]{0,31}", "a group's name")
+# [A-Za-z0-9._-]{1,31} is what struct md_reader_page has room for.
+reader_name = matching(r"[A-Za-z0-9._-]{1,31}", "a reader's name: 1 to 31 of A-Z a-z 0-9 . _ -")
 calendar_name = matching(r"[A-Z0-9_.]{1,16}", "a calendar's name, as XBOM")
 
 
@@ -196,13 +201,26 @@ def list_of(check: Callable[[object], T], *, least: int = 0) -> Callable[[object
 
 def cores(value: object) -> tuple[int, ...]:
     """Check that it is an array of distinct cores which this process may run on."""
-    numbers = list_of(integer(0, 4_095), least=1)(value)
+    numbers = list_of(core, least=1)(value)
     if isinstance(value, list) and len(numbers) < len(value):
         raise ConfigError("names a core twice")
-    there = os.sched_getaffinity(0)
-    if missing := [core for core in numbers if core not in there]:
-        raise ConfigError(f"this process has no core {missing}; it has {sorted(there)}")
+    _check_there(numbers)
     return numbers
+
+
+def cores_by_name(value: object) -> dict[str, int]:
+    """Check that it is a table of readers' names, each with a core of its own."""
+    found = {reader_name(name): core(number) for name, number in table(value).items()}
+    if len(set(found.values())) < len(found):
+        raise ConfigError("names a core twice")
+    _check_there(found.values())
+    return found
+
+
+def _check_there(numbers: Iterable[int]) -> None:
+    there = os.sched_getaffinity(0)
+    if missing := [number for number in numbers if number not in there]:
+        raise ConfigError(f"this process has no core {missing}; it has {sorted(there)}")
 
 
 def ring_size(value: object) -> int:

@@ -35,7 +35,7 @@ class Registration:
     def alive(self) -> bool:
         """Return whether the daemon still holds the entry; never waits."""
         try:
-            return self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+            return self.connection.recv(1, socket.MSG_PEEK) != b""
         except BlockingIOError:
             return True
         except OSError:  # reset, or closed by us
@@ -91,6 +91,7 @@ def register(
         return None
     try:
         answer, fds = ask(connection, request, fd_count=1)
+        connection.settimeout(0)  # from here on nobody waits for it
         return Registration(answer["reader"], answer["core"], _map(fds), connection)
     except NoDaemon:  # it stops at this moment
         connection.close()

@@ -46,7 +46,7 @@ class Histogram:
     @property
     def count(self) -> int:
         """Values recorded."""
-        return int(self.positive.sum() + self.negative.sum())
+        return int(self.positive.sum()) + int(self.negative.sum())
 
     def percentile(self, percent: float) -> int | None:
         """Return the value below or at which ``percent``, in [0, 100], of all values lie.
@@ -105,23 +105,36 @@ def bucket_middle(index: int) -> int:
     return (STEPS + step) * width + (width - 1) // 2
 
 
+def parse_histogram(words: Buckets) -> Histogram:
+    """Read one struct md_histogram, whatever stands in it."""
+    head, buckets = words[:HISTOGRAM_HEAD_WORDS].view("<i8"), words[HISTOGRAM_HEAD_WORDS:]
+    sum_ns, min_ns, max_ns = map(int, head[1:])
+    half = len(buckets) // 2
+    return Histogram(sum_ns, min_ns, max_ns, buckets[:half], buckets[half:])
+
+
 def parse_block(block: bytes) -> FeedCounters:
     """Read the bytes of one feed's block."""
     counter_names, histogram_names, bucket_count = schema()
     words = np.frombuffer(block, "<u8")
     counters = {name: int(words[place]) for place, name in enumerate(counter_names)}
-    histograms: dict[str, Histogram] = {}
-    start = len(counters)
-    for name in histogram_names:
-        head = words[start : start + HISTOGRAM_HEAD_WORDS].view("<i8")
-        positive = start + HISTOGRAM_HEAD_WORDS
-        negative = positive + bucket_count
-        start = negative + bucket_count
-        sum_ns, min_ns, max_ns = map(int, head[1:])
-        histograms[name] = Histogram(
-            sum_ns, min_ns, max_ns, words[positive:negative], words[negative:start]
-        )
-    return FeedCounters(counters, histograms)
+    size = HISTOGRAM_HEAD_WORDS + 2 * bucket_count
+    each = words[len(counters) :].reshape(len(histogram_names), size)
+    return FeedCounters(
+        counters,
+        {name: parse_histogram(each[place]) for place, name in enumerate(histogram_names)},
+    )
+
+
+def percentiles(histogram: Histogram) -> dict[str, int | None]:
+    """Return what is shown of a histogram, in ns; None is what is not there, or beyond telling."""
+    count = histogram.count
+    return {
+        "count": count,
+        "min": histogram.min_ns if count else None,
+        **{name: histogram.percentile(percent) for name, percent in PERCENTILES.items()},
+        "max": histogram.max_ns if count else None,
+    }
 
 
 def read_counters(segment: _native.Counters) -> Sequence[FeedCounters]:

@@ -1,4 +1,7 @@
-"""``mdsys stat``: an instance's numbers, from its shared memory alone, dead or alive."""
+"""``mdsys stat``: an instance's numbers, from its shared memory, dead or alive.
+
+Who reads it, only the living daemon can tell: it is asked over its control socket.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from typing import Any, TextIO
 
 from mdsys import _native
 from mdsys.clock import SYSTEM_CLOCK, Clock
-from mdsys.counters.counters import OPEN_FROM_NS, PERCENTILES, Histogram, read_counters
+from mdsys.counters.counters import OPEN_FROM_NS, PERCENTILES, percentiles, read_counters
+from mdsys.errors import HostError
+from mdsys.ring.control_socket import NoDaemon, ask, connect
 from mdsys.ring.instance_argument import add_instance_argument
 from mdsys.ring.lock import start_ticks
 from mdsys.ring.partition import Balance
@@ -59,6 +64,7 @@ def take_picture(instance: str, clock: Clock = SYSTEM_CLOCK) -> dict[str, Any]:
     placement = Counter(symbols.entry(i)[2] for i in range(1, len(symbols) + 1))
     shown = [_ring(ring, placement[ring.index], clock) for ring in rings]
     balance = Balance.of(placement.elements(), {ring["ring"]: ring["head"] for ring in shown})
+    readers, why = _readers(instance, symbols)
     return {
         "instance": instance,
         "state": _state(symbols),
@@ -76,12 +82,26 @@ def take_picture(instance: str, clock: Clock = SYSTEM_CLOCK) -> dict[str, Any]:
                 **_writer_of(index, rings),
                 "counters": dict(feed.counters),
                 "latency_ns": {
-                    name: _percentiles(histogram) for name, histogram in feed.histograms.items()
+                    name: percentiles(histogram) for name, histogram in feed.histograms.items()
                 },
             }
             for index, feed in enumerate(read_counters(counters))
         ],
+        "readers": readers,
+        "readers_unknown": why,
     }
+
+
+def _readers(
+    instance: str, symbols: _native.Symbols
+) -> tuple[list[dict[str, Any]] | None, str | None]:
+    """Return who reads, as the daemon tells it; None, and why, when it does not."""
+    try:
+        with connect(instance, symbols.writer_pid) as connection:
+            answer, _ = ask(connection, {"op": "readers"})
+            return answer["readers"], None
+    except (NoDaemon, HostError) as error:
+        return None, str(error)
 
 
 def _ring(ring: _native.Ring, symbol_count: int, clock: Clock) -> dict[str, Any]:
@@ -123,16 +143,6 @@ def _age_ms(time_ns: int, now_ns: int) -> float | None:
     return round((now_ns - time_ns) / 1e6, 1) if time_ns else None
 
 
-def _percentiles(histogram: Histogram) -> dict[str, int | None]:
-    count = histogram.count
-    return {
-        "count": count,
-        "min": histogram.min_ns if count else None,
-        **{name: histogram.percentile(percent) for name, percent in PERCENTILES.items()},
-        "max": histogram.max_ns if count else None,
-    }
-
-
 def print_picture(picture: dict[str, Any], out: TextIO) -> None:
     """Print it for people."""
     supervisor = picture["supervisor"]
@@ -167,6 +177,36 @@ def print_picture(picture: dict[str, Any], out: TextIO) -> None:
             if latency["count"]:
                 shown = "  ".join(f"{key} {_ns(latency[key])}" for key in (*PERCENTILES, "max"))
                 out.write(f"  {name:<26}{shown}\n")
+    _print_readers(picture, out)
+
+
+def _print_readers(picture: dict[str, Any], out: TextIO) -> None:
+    readers = picture["readers"]
+    if readers is None:
+        out.write(f"\nwho reads is not known: {picture['readers_unknown']}\n")
+        return
+    if not readers:
+        out.write("\nno registered readers\n")
+        return
+    out.write(
+        f"\n{'reader':<31} {'pid':>8} {'core':>4} {'policy':<11} {'wait':<8} {'batch':>6} "
+        f"{'lag':>9} {'lost':>11} {'dropped':>11} {'idle':>8}  recv_to_handler\n"
+    )
+    for reader in readers:
+        latency = reader["latency_ns"]["recv_to_handler"]
+        shown = "  ".join(f"{key} {_ns(latency[key])}" for key in ("p50", "p99"))
+        core = "-" if reader["core"] is None else reader["core"]
+        out.write(
+            f"{reader['name']:<31} {reader['pid']:>8} {core:>4} {reader['policy']:<11} "
+            f"{reader['wait']:<8} {reader['batch']['now']:>6,} {reader['lag']:>9,} "
+            f"{reader['lost']:>11,} {reader['dropped']:>11,} {reader['idle_s']:>6,.0f} s"
+            f"{'  ' + shown if latency['count'] else ''}\n"
+        )
+        for ring in reader["rings"]:
+            if ring["ejected"] is not None:
+                out.write(
+                    f"  ejected from ring {ring['ring']}: not lossless from {ring['ejected']} on\n"
+                )
 
 
 def _ns(value_ns: int | None) -> str:

@@ -19,13 +19,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mdsys.config import Config
+from mdsys.daemon.control import Control
 from mdsys.daemon.plan import Assignment, assign
+from mdsys.daemon.readers import Readers
 from mdsys.errors import ConfigError, ExitCode, NoPermission
 from mdsys.feed.backoff import Backoff
 from mdsys.feed.plan import FeedPlan
 from mdsys.feed.report import MESSAGE_SIZE_MAX, read_message, report_pair
+from mdsys.ring.control_socket import socket_path
 from mdsys.ring.rights import group_id, group_name, user_name
-from mdsys.ring.segment import ROOT_DIR, Geometry, huge_bytes, open_instance
+from mdsys.ring.segment import ROOT_DIR, Geometry, huge_bytes, open_instance, segment_path
 from mdsys.wording import plural
 
 DRAIN_S = 2.0
@@ -74,7 +77,7 @@ class Supervisor:
     Raises:
         InstanceInUse: It runs already.
         NoPermission: Segments, lock or group are not ours.
-        HostError: No room, or no such directory.
+        HostError: No room, or no such directory, or no control socket.
         ConfigError: The symbols do not fit, or there is no such group.
     """
 
@@ -92,6 +95,14 @@ class Supervisor:
         )
         try:
             self._assignment = self._place(config)
+            self.readers = Readers(
+                self.instance.rings, config.consumer, epoch=self.instance.symbols.epoch
+            )
+            self._control = Control(
+                socket_path(self.instance.lock.path.parent, config.instance),
+                segment_path(ROOT_DIR, config.instance, "symbols").stat().st_gid,
+                self.readers,
+            )
         except BaseException:
             self.instance.stop()
             raise
@@ -142,11 +153,13 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         self._log_start()
+        self._control.start()
         for feed in self._feeds:
             self._start(feed)
         beating = asyncio.create_task(self._beat())
         await self._done.wait()
         beating.cancel()
+        self._control.close()  # while the lock is held: the next daemon's has the same name
         self.instance.stop()
         log.info("stopped; the segments stay, for the next start to go on in")
         return ExitCode.OK
@@ -223,6 +236,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_reader(pidfd, self._reap, feed, pidfd)
         loop.add_reader(ours, self._hear, feed, ours)
+        self.readers.feed_started(feed.plan.feed, ours, feed.plan.rings)
 
     def _reap(self, feed: Feed, pidfd: int) -> None:
         """A feed has ended: bury it, and start it again unless we stop."""
@@ -234,6 +248,7 @@ class Supervisor:
         code = feed.process.wait()
         self._hear(feed, feed.reports)  # its last words
         loop.remove_reader(feed.reports)
+        self.readers.feed_ended(feed.plan.feed)
         feed.reports.close()
         feed.process = None
         if self._stopping:
@@ -262,6 +277,8 @@ class Supervisor:
                 )
             elif message["event"] == "subscribed":
                 self._note_subscribed(feed, message["connection"], message["refused"])
+            elif message["event"] == "reader_ejected":
+                self.readers.note_ejected(message["reader"], message["ring"], message["sequence"])
 
     def _note_subscribed(self, feed: Feed, connection: int, refused_count: int) -> None:
         """Say once that everything that was asked for has been answered."""
@@ -284,11 +301,12 @@ class Supervisor:
     # ---- the rest ----
 
     async def _beat(self) -> None:
-        """Tell whoever looks at the segments that we live."""
+        """Tell whoever looks at the segments that we live, and look who of them does."""
         while True:
             now_ns = time.time_ns()
             for segment in (self.instance.symbols, self.instance.cache, self.instance.counters):
                 segment.beat(now_ns)
+            self.readers.beat()
             await asyncio.sleep(HEARTBEAT_S)
 
     def _log_start(self) -> None:
@@ -305,6 +323,7 @@ class Supervisor:
             plural(geometry.feed_count, "feed"),
             os.getpid(),
         )
+        log.info("control socket %s", self._control.path)
 
 
 def _usable_group(name: str | None) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import gc
 import logging
 import mmap
@@ -22,11 +23,11 @@ from typing import Any
 import uvloop
 
 from mdsys import _native
-from mdsys.errors import ExitCode
+from mdsys.errors import ExitCode, MdsysError
 from mdsys.feed.connection import Connection
 from mdsys.feed.parent import die_with_parent
 from mdsys.feed.plan import ConnectionPlan, FeedPlan
-from mdsys.feed.report import Reporter
+from mdsys.feed.report import ReaderAdd, Reporter, receive_order
 from mdsys.feed.venue import venues
 from mdsys.wording import plural
 
@@ -36,6 +37,7 @@ from mdsys.ring.lock import start_ticks
 from mdsys.ring.segment import ROOT_DIR, map_file, segment_path
 
 HEARTBEAT_S = 0.05
+PAGE_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
 log = logging.getLogger("mdsys.feed")
 
@@ -78,6 +80,51 @@ class Memory:
         self.feed.heartbeat()
         for writer in self.rings.values():
             writer.stop()
+
+
+class ReaderDesk:
+    """Lets the rings' writers know who reads, as the supervisor orders, and says who is ejected.
+
+    A reader may write its page as it likes, so nothing here depends on what stands in it; only its
+    size must hold, and that is sealed.
+    """
+
+    def __init__(self, feed: Feed, reporter: Reporter) -> None:
+        self._feed = feed
+        self._reporter = reporter
+
+    def take_orders(self) -> bool:
+        """Obey all orders that have come. Returns False when no more can ever come."""
+        while True:
+            try:
+                order = receive_order(self._reporter.channel)
+                if isinstance(order, ReaderAdd):
+                    self._add(order)
+                else:
+                    self._feed.reader_remove(order.reader)
+            except BlockingIOError:
+                return True
+            except EOFError:
+                return False
+            except ConnectionError:
+                return False
+            except (ValueError, RecursionError, KeyError, OSError, MdsysError) as error:
+                log.warning("an order of the supervisor's cannot be obeyed: %s", error)
+
+    def _add(self, order: ReaderAdd) -> None:
+        try:
+            if fcntl.fcntl(order.fd, fcntl.F_GET_SEALS) & PAGE_SEALS != PAGE_SEALS:
+                raise ValueError("a page that could be truncated under our feet")
+            size = os.fstat(order.fd).st_size
+            memory = mmap.mmap(order.fd, size, mmap.MAP_SHARED | mmap.MAP_POPULATE, mmap.PROT_READ)
+        finally:
+            os.close(order.fd)
+        self._feed.reader_add(order.reader, memory, list(order.rings), order.lossless)
+
+    def report_ejected(self) -> None:
+        """Tell the supervisor whom the writers wait for no more."""
+        for reader, ring, sequence in self._feed.take_ejected():
+            self._reporter.tell("reader_ejected", reader=reader, ring=ring, sequence=sequence)
 
 
 class ConnectionDesk:
@@ -165,6 +212,13 @@ async def run_feed(plan: FeedPlan, reporter: Reporter) -> ExitCode:
     loop.set_exception_handler(_log_loop_error)
     memory = Memory(plan)
     connections = make_connections(plan, memory, reporter)
+    readers = ReaderDesk(memory.feed, reporter)
+
+    def obey() -> None:
+        if not readers.take_orders():
+            loop.remove_reader(reporter.channel)
+
+    loop.add_reader(reporter.channel, obey)
     pinned = plan.core is not None and pin(plan.core)
     gc.collect()
     gc.freeze()  # what lives now lives for ever: never look at it again
@@ -172,6 +226,7 @@ async def run_feed(plan: FeedPlan, reporter: Reporter) -> ExitCode:
     def beat() -> None:
         memory.feed.heartbeat()
         memory.feed.count_log_suppressed(reporter.take_dropped_count())
+        readers.report_ejected()
         loop.call_later(HEARTBEAT_S, beat)
 
     def spin() -> None:

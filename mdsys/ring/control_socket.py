@@ -13,6 +13,7 @@ import struct
 from pathlib import Path
 from typing import Any, Final
 
+from mdsys.descriptors import receive_fds
 from mdsys.errors import HostError, NoPermission
 from mdsys.ring.lock import run_dirs
 
@@ -63,12 +64,12 @@ def connect(instance: str, writer_pid: int) -> socket.socket:
             connection.connect(str(path))
             if peer_of(connection)[0] == writer_pid:
                 return connection
-        except PermissionError:
-            forbidden = path
+        except PermissionError:  # of the socket, or of the way to it: then it is not for us
+            forbidden = path if os.path.lexists(path) else forbidden
         except OSError:  # none, or a dead daemon's, or a path that is too long to be a socket's
             pass
         connection.close()
-    if forbidden is not None and os.path.lexists(forbidden):
+    if forbidden is not None:
         raise NoPermission(
             f"{forbidden}: permission denied: its users must be in the group that reads "
             f"instance {instance!r}; log in again if you were added to it just now"
@@ -105,9 +106,7 @@ def _exchange(connection: socket.socket, line: bytes, fds: list[int], fd_count: 
     data = b""
     while not data.endswith(b"\n"):
         if fd_count and not data:
-            piece, came, _, _ = socket.recv_fds(
-                connection, PIECE_SIZE, fd_count, socket.MSG_CMSG_CLOEXEC
-            )
+            piece, came, _ = receive_fds(connection, PIECE_SIZE, fd_count)
             fds += came
         else:
             piece = connection.recv(PIECE_SIZE)
@@ -122,7 +121,7 @@ def _exchange(connection: socket.socket, line: bytes, fds: list[int], fd_count: 
 def _checked(line: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HostError("the daemon's answer is no JSON") from error
     if not isinstance(answer, dict):
         raise HostError("the daemon's answer is no object")

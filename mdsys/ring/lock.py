@@ -19,6 +19,16 @@ _PF_EXITING: Final = 0x4
 """Of linux/sched.h, in field 9 of /proc/PID/stat."""
 
 
+def run_dirs() -> list[Path]:
+    """Return where locks and control sockets may lie, the best place first."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return [
+        Path("/run/mdsys"),
+        *([Path(runtime) / "mdsys"] if runtime else []),
+        Path(f"/tmp/mdsys-{os.getuid()}"),  # noqa: S108  whose it is, is checked by all who use it
+    ]
+
+
 def run_dir() -> Path:
     """Return where locks and control sockets lie, made if need be.
 
@@ -28,9 +38,7 @@ def run_dir() -> Path:
     Raises:
         NoPermission: None of them can be had.
     """
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    candidates = [Path("/run/mdsys"), *([Path(runtime) / "mdsys"] if runtime else [])]
-    candidates.append(Path(f"/tmp/mdsys-{os.getuid()}"))  # noqa: S108  owner and mode are checked
+    candidates = run_dirs()
     for path in candidates:
         with contextlib.suppress(OSError):
             path.mkdir(mode=0o755 if path.parent == Path("/run") else 0o700, exist_ok=True)
@@ -111,9 +119,10 @@ class Lock:
     def remove(self) -> None:
         """Give it back and remove the file. Only where it was handed on to nobody.
 
-        Unlinked while it is held: who opened the file before finds out in ``take`` that what it
-        locked bears the name no more.
+        So goes the control socket that a killed daemon left beside it. Unlinked while it is held:
+        who opened the file before finds out in ``take`` that what it locked bears the name no more.
         """
+        self.path.with_suffix(".sock").unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
         os.close(self.fd)
 

@@ -74,7 +74,7 @@ def test_the_least_config_gets_the_latency_profile() -> None:
     assert checked.rings == config.Rings(4, 512 << 10, 65_536)
     assert checked.memory.dir is None
     assert checked.feeds == config.Feeds(1, ())
-    assert checked.consumer == config.Consumer(10, True, 0.5, 1_000)
+    assert checked.consumer == config.Consumer(10, True, 0.5, 1_000, {})
     assert checked.metrics.listen is None
     (venue,) = checked.venues
     assert venue == config.VenueConfig(
@@ -170,6 +170,9 @@ def test_the_example_of_the_manual_is_accepted(tmp_path: Path) -> None:
         adaptive_batching = true
         backpressure_threshold = 0.8
         max_queue_size = 10000
+        [consumer.cores]
+        s1 = 4
+        "scan.eu-1" = 5
         [metrics]
         listen = "127.0.0.1:9464"
         [[venue]]
@@ -189,7 +192,7 @@ def test_the_example_of_the_manual_is_accepted(tmp_path: Path) -> None:
     assert checked.rings == config.Rings(8, 2 << 20, 65_536)
     assert checked.memory.dir == tmp_path
     assert checked.feeds == config.Feeds(2, (2, 3))
-    assert checked.consumer == config.Consumer(200, True, 0.8, 10_000)
+    assert checked.consumer == config.Consumer(200, True, 0.8, 10_000, {"s1": 4, "scan.eu-1": 5})
     assert checked.metrics.listen == "127.0.0.1:9464"
     assert checked.venues[0].symbols == ("BTCUSDT", "ETHUSDT")
     assert checked.venues[0].credentials == ("key_a",)
@@ -242,7 +245,6 @@ def test_keys_that_this_version_does_nothing_with_are_named() -> None:
         calendar = "XBOM"
     """
     assert parse(text).not_used == (
-        "consumer.max_queue_size",
         "metrics.listen",
         "venue[0].rest_url",
         "venue[1].credentials",
@@ -342,6 +344,14 @@ def test_every_mistake_is_told_at_once() -> None:
         ("[consumer]\nbackpressure_threshold = nan", "nan is not in (0, 1]"),
         ("[consumer]\nbackpressure_threshold = true", "true is no number"),
         ("[consumer]\nmax_queue_size = 9", "consumer.max_queue_size: 9 is less than one batch"),
+        ("[consumer]\ncores = [3]", "consumer.cores: must be a table"),
+        ("[consumer.cores]\ns1 = 99", "consumer.cores: this process has no core [99]"),
+        ("[consumer.cores]\ns1 = -1", "consumer.cores: -1 is not in [0, 4095]"),
+        ("[consumer.cores]\ns1 = true", "consumer.cores: true is no integer"),
+        ('[consumer.cores]\ns1 = "3"', 'consumer.cores: "3" is no integer'),
+        ("[consumer.cores]\ns1 = 3\ns2 = 3", "consumer.cores: names a core twice"),
+        ('[consumer.cores]\n"s 1" = 3', '"s 1" is not a reader\'s name'),
+        (f"[consumer.cores]\n{'a' * 32} = 3", "is not a reader's name"),
         ('[metrics]\nlisten = "9464"', 'metrics.listen: "9464" is not HOST:PORT'),
         ('[metrics]\nlisten = "a:0"', 'metrics.listen: "a:0" has no port in [1, 65535]'),
         ('[metrics]\nlisten = "a:65536"', "metrics.listen: "),
@@ -616,6 +626,9 @@ def test_the_effective_config_means_the_same(profile: str, tmp_path: Path) -> No
         [feeds]
         num_processes = 1
         cores = [5]
+        [consumer.cores]
+        s1 = 6
+        "scan.eu" = 7
         [metrics]
         listen = "[::1]:9464"
         [[venue]]
@@ -639,7 +652,7 @@ def test_the_effective_config_means_the_same(profile: str, tmp_path: Path) -> No
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(["rings", "venue", "name", "symbols", "limits", "cores", "x"]),
+                st.sampled_from(["rings", "venue", "name", "symbols", "consumer", "cores", "x"]),
                 inner,
                 max_size=4,
             )

@@ -28,7 +28,7 @@ class IdleSupervisor:
         ("", []),
         (
             '[metrics]\nlisten = "127.0.0.1:9464"\n[consumer]\nmax_queue_size = 99\n',
-            ["not used by this version: consumer.max_queue_size, metrics.listen"],
+            ["not used by this version: metrics.listen"],
         ),
     ],
 )

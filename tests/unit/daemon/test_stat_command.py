@@ -1,11 +1,19 @@
-"""The text of ``mdsys stat``; what stands in the picture is held by tests/system."""
+"""The text of ``mdsys stat``, and who reads; the rest of the picture is held by tests/system."""
 
 from __future__ import annotations
 
 import io
+import json
+import os
 from typing import Any
 
-from mdsys.daemon.stat_command import print_picture
+import pytest
+
+from mdsys.consume.registration import register
+from mdsys.daemon.stat_command import print_picture, take_picture
+from mdsys.ring import control_socket
+from tests.control import serving
+from tests.instances import geometry, running
 
 LATENCY = {"count": 7, "min": 5, "p50": 1234, "p99": None, "p999": None, "max": 72_102_554_237_186}
 
@@ -30,6 +38,8 @@ def picture(**changes: Any) -> dict[str, Any]:
                 "latency_ns": {"recv_to_ring": LATENCY},
             }
         ],
+        "readers": [],
+        "readers_unknown": None,
         **changes,
     }
 
@@ -56,3 +66,93 @@ def test_counters_at_zero_are_left_out() -> None:
     shown = text(picture())
     assert "frames" in shown
     assert "gaps" not in shown
+
+
+NO_LATENCY = {"count": 0, "min": None, "p50": None, "p99": None, "p999": None, "max": None}
+
+
+def reader(**changes: Any) -> dict[str, Any]:
+    """Return what the daemon tells of one reader."""
+    return {
+        "reader": (1 << 32) + 1,
+        "name": "s1",
+        "pid": 4711,
+        "core": 3,
+        "policy": "drop_oldest",
+        "wait": "park",
+        "batch": {"now": 1, "min": 1, "max": 200},
+        "lag": 1_234,
+        "lost": 0,
+        "dropped": 77,
+        "idle_s": 2.4,
+        "rings": [{"ring": 0, "ejected": None}, {"ring": 3, "ejected": None}],
+        "latency_ns": {"recv_to_handler": LATENCY},
+        **changes,
+    }
+
+
+def test_each_reader_has_a_line_under_the_words_that_explain_it() -> None:
+    lines = text(picture(readers=[reader(), reader(name="s2", core=None)])).splitlines()
+    head = next(number for number, line in enumerate(lines) if line.startswith("reader "))
+    assert " ".join(lines[head].split()) == (
+        "reader pid core policy wait batch lag lost dropped idle recv_to_handler"
+    )
+    assert " ".join(lines[head + 1].split()) == (
+        "s1 4711 3 drop_oldest park 1 1,234 0 77 2 s p50 1,234 ns p99 beyond 17 min"
+    )
+    assert lines[head + 2].split()[:3] == ["s2", "4711", "-"]
+    assert len(lines) == head + 3
+
+
+def test_reader_without_a_handler_has_no_latency() -> None:
+    shown = text(picture(readers=[reader(latency_ns={"recv_to_handler": NO_LATENCY})]))
+    assert shown.splitlines()[-1].endswith(" s")
+
+
+def test_reader_that_was_ejected_is_told_with_ring_and_sequence() -> None:
+    rings = [{"ring": 0, "ejected": None}, {"ring": 3, "ejected": 99}]
+    shown = text(picture(readers=[reader(policy="lossless", rings=rings)]))
+    assert shown.splitlines()[-1] == "  ejected from ring 3: not lossless from 99 on"
+
+
+def test_nobody_who_reads_and_nobody_who_knows_are_told_apart() -> None:
+    assert text(picture()).endswith("\nno registered readers\n")
+    unknown = picture(readers=None, readers_unknown="no daemon can be reached")
+    assert text(unknown).endswith("\nwho reads is not known: no daemon can be reached\n")
+
+
+def test_readers_are_those_that_the_daemon_names_and_null_when_it_is_gone() -> None:
+    with running(geometry(rings=2)) as instance:
+        with serving(instance):
+            registered = register(
+                instance.name, os.getpid(), "s1", "conflate", "park", [0, 1], core=0
+            )
+            assert registered is not None
+            alive = take_picture(instance.name)
+            registered.close()
+        dead = take_picture(instance.name)
+    (shown,) = alive["readers"]
+    assert (shown["name"], shown["pid"], shown["reader"]) == (
+        "s1",
+        os.getpid(),
+        registered.reader,
+    )
+    assert alive["readers_unknown"] is None
+    assert dead["readers"] is None
+    assert dead["readers_unknown"] == f"no daemon of instance {instance.name!r} can be reached"
+    assert "s1" in text(alive)
+    assert json.loads(json.dumps(alive)) == alive
+
+
+def test_daemon_that_does_not_answer_is_no_reason_to_tell_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(control_socket, "TIMEOUT_S", 0.05)
+    with running() as instance:
+        path = control_socket.socket_path(instance.lock.path.parent, instance.name)
+        with control_socket.listen(path, os.getegid()):
+            shown = take_picture(instance.name)
+        path.unlink()
+    assert shown["readers"] is None
+    assert shown["readers_unknown"] == "the daemon did not answer in 0 s"
+    assert shown["state"] == "running"

@@ -1,0 +1,310 @@
+"""The control socket's server: JSON lines over a unix socket; docs/control-socket.md.
+
+Whoever connects is in the instance's group and may still send anything. A wrong request gets an
+error line and changes nothing; who sends without end, or does not take its answers, is dropped. So
+a connection costs at most one request and one answer of memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import select
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mdsys.config_checks import shown
+from mdsys.daemon.readers import Peer, Readers, Refused, Registered
+from mdsys.ring.control_socket import REQUEST_SIZE_MAX, TIMEOUT_S, listen, peer_of
+from mdsys.ring.lock import start_ticks
+
+CONNECTION_COUNT_MAX = 128
+ACCEPT_AGAIN_S = 1.0
+"""After a connection could not be accepted, for want of descriptors say."""
+
+log = logging.getLogger("mdsys.daemon")
+
+
+class Control:
+    """The socket of one instance, from its file to its connections.
+
+    Args:
+        path: Where; the lock of the instance is held.
+        gid: The group that may connect.
+        readers: The registry, that the requests are about.
+
+    Raises:
+        HostError: The socket cannot be made.
+    """
+
+    def __init__(self, path: Path, gid: int, readers: Readers) -> None:
+        self.readers = readers
+        self.requests = 0
+        self.refused = 0
+        """Requests that got an error line."""
+        self.dropped = 0
+        """Connections that were ended for what they did."""
+        self.path = path
+        self._listener = listen(path, gid)
+        self._connections: set[_Connection] = set()
+        self._answer: bytes | None = None
+
+    def start(self) -> None:
+        """Begin to answer, in the running loop."""
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def close(self) -> None:
+        """Remove the socket and end all connections; readers go on by themselves. In the loop."""
+        if self._listener.fileno() < 0:
+            return
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self.path.unlink(missing_ok=True)
+        self._listener.close()
+        for connection in list(self._connections):
+            connection.close("is left to itself: the daemon stops")
+
+    def _accept(self) -> None:
+        try:
+            accepted, _ = self._listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:  # out of descriptors: what waits in the queue would wake us again
+            log.warning("control socket: %s; trying again in %.0f s", error, ACCEPT_AGAIN_S)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(self._listener)
+            loop.call_later(ACCEPT_AGAIN_S, self._accept_again)
+            return
+        accepted.settimeout(0)
+        if len(self._connections) >= CONNECTION_COUNT_MAX:
+            self.dropped += 1
+            with accepted, contextlib.suppress(OSError):
+                accepted.send(_error(f"{CONNECTION_COUNT_MAX} are connected: there is no room"))
+            return
+        self._connections.add(_Connection(self, accepted))
+
+    def _accept_again(self) -> None:
+        if self._listener.fileno() >= 0:
+            self.start()
+
+    def forget(self, connection: _Connection) -> None:
+        """It has ended."""
+        self._connections.discard(connection)
+        self.forget_answer()
+
+    def readers_answer(self) -> bytes:
+        """Return what the request ``readers`` is answered, made once a turn of the loop."""
+        if self._answer is None:
+            self._answer = _line(
+                {
+                    "ok": True,
+                    "readers": self.readers.picture(),
+                    "control": {
+                        "connections": len(self._connections),
+                        "requests": self.requests,
+                        "refused": self.refused,
+                        "dropped": self.dropped,
+                    },
+                }
+            )
+            asyncio.get_running_loop().call_soon(self.forget_answer)
+        return self._answer
+
+    def forget_answer(self) -> None:
+        """What it told has changed."""
+        self._answer = None
+
+
+class _Connection:
+    """One client: reads a request, sends its answer, and only then reads the next."""
+
+    def __init__(self, control: Control, connection: socket.socket) -> None:
+        self._control = control
+        self._socket = connection
+        self._loop = asyncio.get_running_loop()
+        self._in = bytearray()
+        self._out = memoryview(b"")
+        self._out_fd = -1
+        """Goes with the first byte of the answer."""
+        self._last = False
+        """Whether the connection ends with this answer."""
+        self._stall: asyncio.TimerHandle | None = None
+        self._reader: Registered | None = None
+        self._pidfd = -1
+        self._loop.add_reader(connection, self._readable)
+
+    def _readable(self) -> None:
+        try:
+            data = self._socket.recv(REQUEST_SIZE_MAX + 1 - len(self._in))
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close("has left")
+            return
+        self._in += data
+        self._serve()
+
+    def _serve(self) -> None:
+        """Answer what has come, as long as the answers are taken."""
+        while not self._out and self._socket.fileno() >= 0:
+            line, feed, rest = self._in.partition(b"\n")
+            if feed:
+                self._in = rest
+                self._send(self._answer(line))
+            elif len(line) > REQUEST_SIZE_MAX:
+                self._control.requests += 1
+                self._control.refused += 1
+                self._control.dropped += 1
+                self._last = True
+                self._in.clear()
+                self._send(_error(f"a request may have {REQUEST_SIZE_MAX} bytes"))
+            else:
+                return
+
+    def _answer(self, line: bytearray) -> bytes:
+        self._control.requests += 1
+        try:
+            return self._obey(_request(line))
+        except Refused as error:
+            why = str(error)
+        except RecursionError:  # it could be read, but not be quoted
+            why = "nested too deep"
+        self._control.refused += 1
+        return _error(why)
+
+    def _obey(self, request: Mapping[str, Any]) -> bytes:
+        op = request.get("op")
+        if op == "register":
+            return self._register(request)
+        if op == "readers":
+            if len(request) > 1:
+                raise Refused("readers takes no arguments")
+            return self._control.readers_answer()
+        raise Refused(f"op: {shown(op)} is neither register nor readers")
+
+    def _register(self, request: Mapping[str, Any]) -> bytes:
+        if self._reader is not None:
+            raise Refused("this connection has registered a reader already")
+        peer, pidfd = _hold(self._socket)
+        try:
+            self._reader, self._out_fd = self._control.readers.register(request, peer)
+        except BaseException:
+            os.close(pidfd)
+            raise
+        self._control.forget_answer()
+        self._pidfd = pidfd
+        self._loop.add_reader(pidfd, self.close, "has died")
+        defaults = self._reader.page.defaults()
+        return _line(
+            {"ok": True, "reader": self._reader.number, **defaults, "core": self._reader.core}
+        )
+
+    def _send(self, answer: bytes) -> None:
+        self._out = memoryview(answer)
+        self._write()
+        if self._out:
+            self._loop.remove_reader(self._socket)
+            self._loop.add_writer(self._socket, self._writable)
+            self._stall = self._loop.call_later(TIMEOUT_S, self._drop)
+
+    def _write(self) -> None:
+        """Send what can be sent now; ends the connection when that was its last, or it is gone."""
+        try:
+            while self._out:
+                if self._out_fd >= 0:
+                    sent = socket.send_fds(self._socket, [self._out], [self._out_fd])
+                    self._close_out_fd()
+                else:
+                    sent = self._socket.send(self._out)
+                self._out = self._out[sent:]
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close("has left")
+            return
+        if self._last:
+            self.close("sent a request without end")
+
+    def _writable(self) -> None:
+        self._write()
+        if self._out or self._socket.fileno() < 0:
+            return
+        self._loop.remove_writer(self._socket)
+        self._loop.add_reader(self._socket, self._readable)
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        self._serve()
+
+    def _drop(self) -> None:
+        self._control.dropped += 1
+        self.close("does not take its answers")
+
+    def _close_out_fd(self) -> None:
+        if self._out_fd >= 0:
+            os.close(self._out_fd)
+            self._out_fd = -1
+
+    def close(self, why: str) -> None:
+        """End the connection, and reap its reader."""
+        if self._socket.fileno() < 0:
+            return
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        self._out = memoryview(b"")
+        self._close_out_fd()
+        if self._stall is not None:
+            self._stall.cancel()
+        if self._reader is not None:
+            self._loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._control.readers.remove(self._reader, why)
+        self._control.forget(self)
+
+
+def _hold(connection: socket.socket) -> tuple[Peer, int]:
+    """Return who connected, and a descriptor that tells of its end.
+
+    The process may be gone by now, and its number another's. So first a hold on whoever bears the
+    number, then when that one started, and last whether it still is the one that is held.
+    """
+    pid, uid = peer_of(connection)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError as error:  # 0: in a PID namespace that is none of ours
+        raise Refused(
+            f"process {pid} cannot be watched ({error.strerror}): readers run in the daemon's "
+            "PID namespace"
+        ) from error
+    ticks = start_ticks(pid)
+    look = select.poll()
+    look.register(pidfd, select.POLLIN)
+    if look.poll(0) or not ticks:
+        os.close(pidfd)
+        raise Refused(f"process {pid} has ended")
+    return Peer(pid, uid, ticks), pidfd
+
+
+def _request(line: bytearray) -> dict[str, Any]:
+    try:
+        request = json.loads(line.decode())
+    except (ValueError, RecursionError) as error:
+        raise Refused("no JSON") from error
+    if not isinstance(request, dict):
+        raise Refused("no JSON object")
+    return request
+
+
+def _line(answer: Mapping[str, Any]) -> bytes:
+    return json.dumps(answer, separators=(",", ":")).encode() + b"\n"
+
+
+def _error(why: str) -> bytes:
+    return _line({"ok": False, "error": why})
