@@ -6,7 +6,13 @@ from picows import WSListener
 from mdsys._native import Cache, Counters, RingWriter, Symbols
 
 class Feed:
-    def __init__(self, rings: Mapping[int, RingWriter], counters: Counters, feed: int) -> None: ...
+    def __init__(
+        self,
+        rings: Mapping[int, RingWriter],
+        counters: Counters,
+        feed: int,
+        lossless_wait_ns: int = 1_000_000,
+    ) -> None: ...
     def reader_add(
         self, reader: int, memory: mmap, rings: Sequence[int], lossless: bool
     ) -> None: ...

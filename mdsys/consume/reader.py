@@ -7,10 +7,10 @@ import contextlib
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
@@ -60,8 +60,13 @@ class Reader:
         max_queue_size: int | None = None,
         backpressure_threshold: float | None = None,
         core: int | None = None,
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
-        """See `MarketData.reader`; core: where its thread runs, for the registry."""
+        """See `MarketData.reader`.
+
+        core: Where its thread runs, for the registry. defaults: A consumer's, as of
+        `_native.ReaderPage.defaults`, where no daemon has others.
+        """
         _check("policy", policy, POLICIES)
         _check("wait", wait, WAITS)
         self.policy = policy
@@ -78,10 +83,18 @@ class Reader:
         self._retry_at = 0.0
         self._readiness: Readiness | None = None
         self._registration = self._register()
+        page = self._page()
+        self.defaults = defaults
+        if defaults is not None:
+            self.defaults = defaults = page.defaults() if page.reader_id else defaults
+            if max_queue_size is None:
+                max_queue_size = defaults["max_queue_size"]
+            if backpressure_threshold is None:
+                backpressure_threshold = defaults["threshold"]
         self._poller = _consume.Loop(
             self._rings,
             symbol_bitmap(symbols),
-            self._page(),
+            page,
             POLICIES.index(policy),
             WAITS.index(wait),
             *_queue(policy, max_queue_size, backpressure_threshold),
@@ -180,6 +193,11 @@ class Reader:
         return self._registration is not None
 
     @property
+    def loop(self) -> _consume.Loop:
+        """What it reads with; `mdsys.Consumer` runs it."""
+        return self._poller
+
+    @property
     def page(self) -> _native.ReaderPage:
         """What `mdsys stat` sees of this reader: counters, batch size, histograms."""
         return self._poller.page
@@ -237,6 +255,11 @@ class Reader:
         return dict(zip(self._positions, self._poller.cursors, strict=True))
 
     @property
+    def heads(self) -> dict[int, int]:
+        """The newest sequence published, by ring; 0 before the first."""
+        return {ring: self._rings[place].head for ring, place in self._positions.items()}
+
+    @property
     def epochs(self) -> dict[int, int]:
         """How many writers each ring has had; a restarted daemon or feed adds one."""
         return {ring: self._rings[place].epoch for ring, place in self._positions.items()}
@@ -266,13 +289,17 @@ class Reader:
         count = self._poller.poll_into(scratch, timeout)
         if count == 0:
             self.check()
-        if self._readiness is not None:
-            self._readiness.rearm()
+        self.rearm()
         return scratch[:count].copy()
 
+    @property
+    def superseded(self) -> bool:
+        """Whether the segments were replaced: nothing more will ever be published in them."""
+        return any(ring.state == SUPERSEDED for ring in self._rings)
+
     def check(self) -> None:
-        """Raise WriterGone when the segments were replaced: nothing more will ever come."""
-        if any(ring.state == SUPERSEDED for ring in self._rings):
+        """Raise WriterGone when the segments were replaced."""
+        if self.superseded:
             raise WriterGone(
                 f"instance {self._market_data.instance!r} was started anew with other rings or "
                 "was cleaned: attach again"
@@ -333,6 +360,11 @@ class Reader:
         if self._readiness is None:
             self._readiness = Readiness(self._poller)
         return self._readiness.fd
+
+    def rearm(self) -> None:
+        """After a read that was no `poll`: `fileno` is to tell of what comes next."""
+        if self._readiness is not None:
+            self._readiness.rearm()
 
     async def __aiter__(self) -> AsyncIterator[np.void]:
         """Yield records one by one, the event loop being free while there are none."""

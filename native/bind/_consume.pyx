@@ -124,6 +124,8 @@ cdef extern from "mdsys/consumer.h" nogil:
     int64_t md_consumer_idle(md_consumer *consumer, int64_t idle_since_ns, int64_t until_ns)
     void md_consumer_begin(md_consumer *consumer, uint32_t batch_max, uint32_t batch_pressed)
     uint64_t md_handler_pick(const md_handler *handler, const md_record *records, uint64_t count)
+    int md_consumer_dispatch(md_consumer *consumer)
+    void md_consumer_done(md_consumer *consumer)
     md_consumer_result md_consumer_run(md_consumer *consumer, int64_t until_ns)
 
 
@@ -469,7 +471,35 @@ cdef class Loop(Poller):
 
     def done(self):
         """The batch is handled by all."""
-        self.consumer.count = 0
+        md_consumer_done(&self.consumer)
+
+    def load(self, uint64_t count):
+        """Make the first ``count`` records of the batch's room, put there by the caller, the batch.
+
+        None may be pending: `count` is 0.
+        """
+        if count > <uint64_t>self.batch_view.view.len // sizeof(md_record):
+            raise ValueError(f"{count} records are more than there is room for")
+        md_consumer_done(&self.consumer)
+        self.consumer.count = count
+
+    def dispatch(self) -> int:
+        """Hand the batch to the native handlers and read nothing.
+
+        Returns:
+            As `run`: 0 all have had it, 1 those outside have not, 3 a handler failed.
+        """
+        cdef int whole
+        if self.consumer.count == 0:
+            return MD_CONSUMER_TIME
+        with nogil:
+            whole = md_consumer_dispatch(&self.consumer)
+        if not whole:
+            return MD_CONSUMER_FAILED
+        if self.consumer.outside:
+            return MD_CONSUMER_BATCH
+        md_consumer_done(&self.consumer)
+        return MD_CONSUMER_TIME
 
     def count_handler_error(self):
         """Count a failure of a handler outside."""

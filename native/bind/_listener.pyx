@@ -95,7 +95,9 @@ cdef extern from "feed.h" nogil:
     struct md_audience:
         pass
     const uint32_t MD_READER_COUNT_MAX
-    void md_audience_init(md_audience *audience, md_ring_writer *writer, md_counter_block *counters)
+    const int64_t MD_LOSSLESS_WAIT_NS
+    void md_audience_init(md_audience *audience, md_ring_writer *writer, md_counter_block *counters,
+                          int64_t wait_ns)
     int md_audience_add(md_audience *audience, uint64_t reader_id, const md_reader_ring *place,
                         int lossless)
     void md_audience_remove(md_audience *audience, uint64_t reader_id)
@@ -172,6 +174,7 @@ cdef class Feed:
             from now on: nothing else may publish through them.
         counters: The counters segment.
         feed: Index of this process's block in it.
+        lossless_wait_ns: Most that a ring's lossless readers are waited for between two flushes.
     """
 
     cdef object writers
@@ -182,7 +185,8 @@ cdef class Feed:
     cdef md_counter_block *counters
     cdef dict pages  # reader -> (its page, held, and its rings)
 
-    def __cinit__(self, dict rings not None, counters, uint32_t feed):
+    def __cinit__(self, dict rings not None, counters, uint32_t feed,
+                  int64_t lossless_wait_ns=MD_LOSSLESS_WAIT_NS):
         self.writers = list(rings.values())
         self.segment = counters
         self.places = {number: place for place, number in enumerate(rings)}
@@ -195,7 +199,7 @@ cdef class Feed:
         for place, writer in enumerate(self.writers):
             self.rings[<size_t>place] = (<md_ring_writer *><size_t>writer.address)[0]
             md_audience_init(&self.audiences[<size_t>place], &self.rings[<size_t>place],
-                             self.counters)
+                             self.counters, lossless_wait_ns)
         # What is up now is ours to say; the process before us may have been killed.
         md_store_relaxed_u64(&self.counters.connections, 0)
         md_store_relaxed_u64(&self.counters.subscriptions_confirmed, 0)

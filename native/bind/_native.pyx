@@ -412,9 +412,10 @@ cdef class Ring(Segment):
         cdef uint64_t since, until
         for i in range(MD_GRANT_COUNT):
             if md_load_acquire_u64(&header.grants[i].reader_id) == reader_id:  # G2: pairs with G1
-                since = header.grants[i].granted_from
+                since = md_load_acquire_u64(&header.grants[i].granted_from)
                 until = md_load_acquire_u64(&header.grants[i].ejected)  # G4: pairs with G3
-                return since, until
+                if md_load_acquire_u64(&header.grants[i].reader_id) == reader_id:  # still ours
+                    return since, until
         return None
 
     @property

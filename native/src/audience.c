@@ -52,6 +52,7 @@ static void release(struct md_audience *audience, struct md_listener *listener) 
 static void eject(struct md_audience *audience, struct md_listener *listener) {
     struct md_ring_grant *grant = &audience->writer->header->grants[listener->grant];
     md_store_release_u64(&grant->ejected, listener->next); /* G3: pairs with G4 */
+    md_fence_release();                                    /* before anything is overwritten */
     if (audience->ejection_count < MD_READER_COUNT_MAX) {
         audience->ejections[audience->ejection_count++] =
             (struct md_ejection){listener->reader_id, listener->next};
@@ -71,11 +72,14 @@ static void grant(struct md_audience *audience, struct md_listener *listener) {
     for (uint32_t i = 0; i < MD_GRANT_COUNT; i++) {
         struct md_ring_grant *free = &writer->header->grants[i];
         if (free->reader_id == 0) {
-            int sound = next <= writer->next && writer->next < limit_of(writer, next);
+            /* What it says may not be, or be too far back: a frame that was given up may have
+             * claimed a quarter of the ring ahead. */
+            uint64_t claimed_max = writer->next + (writer->mask + 1) / 4;
+            int sound = next <= writer->next && claimed_max <= limit_of(writer, next);
             listener->next = sound ? next : writer->next;
             listener->grant = i;
-            free->from = listener->next;
-            free->ejected = 0;
+            md_store_relaxed_u64(&free->from, listener->next);
+            md_store_relaxed_u64(&free->ejected, 0);
             md_store_release_u64(&free->reader_id, listener->reader_id); /* G1: pairs with G2 */
             return;
         }
@@ -113,6 +117,19 @@ static void ring_bell(struct md_audience *audience) {
     }
 }
 
+/* Whoever is in the way of seq has been waited for another ns; who has had its share is ejected. */
+static void charge(struct md_audience *audience, uint64_t seq, int64_t ns) {
+    for (uint32_t i = 0; i < audience->listener_count; i++) {
+        struct md_listener *listener = &audience->listeners[i];
+        if (listener->next != 0 && seq >= limit_of(audience->writer, listener->next)) {
+            listener->waited_ns += ns;
+            if (listener->waited_ns >= audience->wait_ns) {
+                eject(audience, listener);
+            }
+        }
+    }
+}
+
 /* struct md_ring_writer.wait: a lossless reader has not read what seq would overwrite. */
 static void wait_for_readers(struct md_ring_writer *writer, uint64_t seq) {
     struct md_audience *audience = writer->audience;
@@ -120,40 +137,34 @@ static void wait_for_readers(struct md_ring_writer *writer, uint64_t seq) {
     if (seq < writer->limit) {
         return;
     }
-    int64_t start_ns = md_monotonic_ns();
-    int64_t budget_ns = MD_LOSSLESS_WAIT_NS - audience->waited_ns;
-    int64_t waited_ns = 0;
     md_count(&audience->counters->lossless_waits, 1);
     md_store_release_u64(&writer->header->cursor, writer->next - 1);
     ring_bell(audience); /* or it would sleep, and we wait */
+    audience->has_waited = 1;
+    int64_t start_ns = md_monotonic_ns();
+    int64_t now_ns = start_ns;
     while (seq >= writer->limit) {
-        if (waited_ns >= budget_ns) {
-            for (uint32_t i = 0; i < audience->listener_count; i++) {
-                struct md_listener *listener = &audience->listeners[i];
-                if (listener->next != 0 && seq >= limit_of(writer, listener->next)) {
-                    eject(audience, listener);
-                }
-            }
-        } else {
-            for (unsigned i = 0; i < SPINS_PER_YIELD && seq >= writer->limit; i++) {
-                md_pause();
-                update_limit(audience);
-            }
-            if (seq >= writer->limit) {
-                sched_yield(); /* it may want this very core */
-            }
+        for (unsigned i = 0; i < SPINS_PER_YIELD && seq >= writer->limit; i++) {
+            md_pause();
+            update_limit(audience);
         }
+        if (seq >= writer->limit) {
+            sched_yield(); /* it may want this very core */
+        }
+        int64_t then_ns = now_ns;
+        now_ns = md_monotonic_ns();
+        charge(audience, seq, now_ns - then_ns);
         update_limit(audience);
-        waited_ns = md_monotonic_ns() - start_ns;
     }
-    audience->waited_ns += waited_ns;
-    md_count(&audience->counters->lossless_wait_ns, (uint64_t)waited_ns);
+    md_count(&audience->counters->lossless_wait_ns, (uint64_t)(now_ns - start_ns));
 }
 
 void md_audience_init(struct md_audience *audience,
                       struct md_ring_writer *writer,
-                      struct md_counter_block *counters) {
+                      struct md_counter_block *counters,
+                      int64_t wait_ns) {
     memset(audience, 0, sizeof *audience);
+    audience->wait_ns = wait_ns;
     audience->writer = writer;
     audience->counters = counters;
     writer->audience = audience;
@@ -179,6 +190,7 @@ int md_audience_add(struct md_audience *audience,
         .lossless = lossless != 0,
     };
     audience->lossless_count += lossless != 0;
+    ring_bell(audience); /* it may have gone to sleep before we knew it */
     return 0;
 }
 
@@ -222,7 +234,12 @@ static void announce(struct md_audience *audience, int64_t now_ns) {
 void md_audience_flush(struct md_audience *audience, int64_t now_ns) {
     announce(audience, now_ns);
     md_ring_flush(audience->writer, now_ns); /* B1 */
-    audience->waited_ns = 0;
+    if (audience->has_waited) {
+        audience->has_waited = 0;
+        for (uint32_t i = 0; i < audience->listener_count; i++) {
+            audience->listeners[i].waited_ns = 0;
+        }
+    }
     if (audience->listener_count != 0) {
         if (audience->lossless_count != 0) {
             grant_all(audience);

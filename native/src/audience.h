@@ -24,12 +24,14 @@
 #include "mdsys/reader_page.h"
 #include "mdsys/ring.h"
 
-#define MD_LOSSLESS_WAIT_NS INT64_C(1000000) /* for its lossless readers, a pass */
+#define MD_LOSSLESS_WAIT_NS                                                                        \
+    INT64_C(1000000) /* the default; between two flushes, for all together */
 
 struct md_listener {
     const struct md_reader_ring *place;
     uint64_t reader_id;
-    uint64_t next; /* lossless: the newest `next` that can be true; 0: not granted yet */
+    uint64_t next;     /* lossless: the newest `next` that can be true; 0: not granted yet */
+    int64_t waited_ns; /* for it, in this pass */
     uint32_t lossless;
     uint32_t grant; /* index in the ring's grants */
 };
@@ -44,17 +46,20 @@ struct md_audience {
     struct md_counter_block *counters;
     uint32_t listener_count;
     uint32_t lossless_count;  /* of the listeners, those waited for or waiting to be granted */
-    int64_t waited_ns;        /* in this pass */
+    int64_t wait_ns;          /* most that it waits for a reader in a pass */
+    uint32_t has_waited;      /* in this pass */
     uint32_t ejection_count;  /* not taken yet */
     uint32_t announced_count; /* of the ejections, those that a status told */
     struct md_ejection ejections[MD_READER_COUNT_MAX];
     struct md_listener listeners[MD_READER_COUNT_MAX];
 };
 
-/* Nobody listens yet. writer and counters must outlive it; the writer is its from now on. */
+/* Nobody listens yet. writer and counters must outlive it; the writer is its from now on. wait_ns:
+ * of all lossless readers together, in a pass, >= 0. */
 void md_audience_init(struct md_audience *audience,
                       struct md_ring_writer *writer,
-                      struct md_counter_block *counters);
+                      struct md_counter_block *counters,
+                      int64_t wait_ns);
 
 /* Take a reader in. place: mapped until it is removed. Returns 0; -1: there are too many, or it is
  * here. A lossless one is granted at the first flush after it has shown where it is. */

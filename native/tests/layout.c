@@ -9,6 +9,7 @@
 
 #include "mdsys/cache.h"
 #include "mdsys/counters.h"
+#include "mdsys/reader_page.h"
 #include "mdsys/record.h"
 #include "mdsys/ring.h"
 #include "mdsys/symbols.h"
@@ -81,6 +82,11 @@ static void print_segments(void) {
     SIZE(md_slot);
     FIELD(md_slot, seq);
     FIELD(md_slot, word);
+    SIZE(md_ring_grant);
+    FIELD(md_ring_grant, reader_id);
+    FIELD(md_ring_grant, from);
+    FIELD(md_ring_grant, ejected);
+    FIELD(md_ring_grant, reserved);
     SIZE(md_ring_header);
     FIELD(md_ring_header, segment);
     FIELD(md_ring_header, depth);
@@ -88,10 +94,18 @@ static void print_segments(void) {
     FIELD(md_ring_header, slot_stride);
     FIELD(md_ring_header, record_size);
     FIELD(md_ring_header, feed);
+    FIELD(md_ring_header, reserved0);
+    FIELD(md_ring_header, reserved1);
     FIELD(md_ring_header, cursor);
     FIELD(md_ring_header, watermark_ns);
+    FIELD(md_ring_header, reserved2);
     FIELD(md_ring_header, bell);
+    FIELD(md_ring_header, reserved3);
+    FIELD(md_ring_header, rung_ns);
+    FIELD(md_ring_header, reserved4);
+    FIELD(md_ring_header, grants);
     SIZE(md_symbols_header);
+    FIELD(md_symbols_header, segment);
     FIELD(md_symbols_header, capacity);
     FIELD(md_symbols_header, count);
     FIELD(md_symbols_header, index_size);
@@ -100,6 +114,7 @@ static void print_segments(void) {
     FIELD(md_symbols_header, index_offset);
     FIELD(md_symbols_header, ring_count);
     FIELD(md_symbols_header, feed_count);
+    FIELD(md_symbols_header, reserved0);
     FIELD(md_symbols_header, dir);
     FIELD(md_symbols_header, instance);
     SIZE(md_symbol);
@@ -110,11 +125,15 @@ static void print_segments(void) {
     FIELD(md_symbol, venue_size);
     FIELD(md_symbol, price_scale);
     FIELD(md_symbol, size_scale);
+    FIELD(md_symbol, reserved0);
+    FIELD(md_symbol, reserved1);
     FIELD(md_symbol, name);
     SIZE(md_cache_header);
+    FIELD(md_cache_header, segment);
     FIELD(md_cache_header, cells_offset);
     FIELD(md_cache_header, cell_stride);
     FIELD(md_cache_header, capacity);
+    FIELD(md_cache_header, reserved0);
     SIZE(md_cell);
     FIELD(md_cell, version);
     FIELD(md_cell, symbol_id);
@@ -127,14 +146,20 @@ static void print_segments(void) {
     FIELD(md_cell, venue_trade_id);
     FIELD(md_cell, venue_book_id);
     FIELD(md_cell, venue_quote_id);
+    FIELD(md_cell, reserved0);
     FIELD(md_cell, trade);
     FIELD(md_cell, quote);
     FIELD(md_cell, bid);
     FIELD(md_cell, ask);
+    SIZE(md_cell_level);
+    FIELD(md_cell_level, price);
+    FIELD(md_cell_level, size);
     SIZE(md_counters_header);
+    FIELD(md_counters_header, segment);
     FIELD(md_counters_header, blocks_offset);
     FIELD(md_counters_header, block_stride);
     FIELD(md_counters_header, block_count);
+    FIELD(md_counters_header, reserved0);
     SIZE(md_histogram);
     FIELD(md_histogram, count);
     FIELD(md_histogram, sum);
@@ -144,16 +169,61 @@ static void print_segments(void) {
     FIELD(md_histogram, negative);
 }
 
+static void print_reader_page(void) {
+    SIZE(md_reader_page);
+    FIELD(md_reader_page, segment);
+    FIELD(md_reader_page, reader_id);
+    FIELD(md_reader_page, name);
+    FIELD(md_reader_page, batch_size);
+    FIELD(md_reader_page, max_queue_size);
+    FIELD(md_reader_page, threshold);
+    FIELD(md_reader_page, adaptive);
+    FIELD(md_reader_page, core);
+    FIELD(md_reader_page, reserved0);
+    FIELD(md_reader_page, reserved1);
+    FIELD(md_reader_page, polls);
+    FIELD(md_reader_page, batch);
+    FIELD(md_reader_page, batch_min);
+    FIELD(md_reader_page, batch_max);
+    FIELD(md_reader_page, core_now);
+    FIELD(md_reader_page, reserved2);
+#define PRINT(name, help) FIELD(md_reader_page, name);
+    MD_READER_COUNTERS(PRINT)
+    MD_READER_HISTOGRAMS(PRINT)
+#undef PRINT
+    FIELD(md_reader_page, ring);
+    SIZE(md_reader_ring);
+    FIELD(md_reader_ring, next);
+    FIELD(md_reader_ring, lost);
+    FIELD(md_reader_ring, dropped);
+    FIELD(md_reader_ring, reserved0);
+    FIELD(md_reader_ring, asleep);
+    FIELD(md_reader_ring, reserved1);
+}
+
 static void print_constants(void) {
     CONSTANT(MD_MAGIC);
     CONSTANT(MD_ABI_VERSION);
     CONSTANT(MD_PAGE_HEADER_SIZE);
+    CONSTANT(MD_PATH_SIZE);
     CONSTANT(MD_NAME_SIZE_MAX);
     CONSTANT(MD_RING_COUNT_MAX);
     CONSTANT(MD_RING_DEPTH_MIN);
+    CONSTANT(MD_CLAIM_AHEAD);
+    CONSTANT(MD_GRANT_COUNT);
+    CONSTANT(MD_CACHE_LEVELS);
+    CONSTANT(MD_READER_COUNT_MAX);
+    CONSTANT(MD_READER_NAME_SIZE);
+    CONSTANT(MD_SHARE_ONE);
+    CONSTANT(MD_CORE_NONE);
+    CONSTANT(MD_HISTOGRAM_LINEAR);
+    CONSTANT(MD_HISTOGRAM_STEPS);
+    CONSTANT(MD_HISTOGRAM_BUCKETS);
     CONSTANT(MD_SCHEMA_RING);
     CONSTANT(MD_SCHEMA_SYMBOLS);
     CONSTANT(MD_SCHEMA_CACHE);
+    CONSTANT(MD_SCHEMA_COUNTERS);
+    CONSTANT(MD_SCHEMA_READER);
 }
 
 static void print_counters(void) {
@@ -192,6 +262,7 @@ int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "offsets") == 0) {
         print_records();
         print_segments();
+        print_reader_page();
         print_constants();
     } else if (argc == 2 && strcmp(argv[1], "counters") == 0) {
         print_counters();

@@ -177,6 +177,12 @@ static inline enum md_segment_result md_attach(struct md_instance *md, const cha
     return result;
 }
 
+/* Whether the instance was started anew with another geometry, or cleaned: what was published is
+ * still to be read, nothing more will come, and md_attach finds what took its place. */
+static inline int md_instance_superseded(const struct md_instance *md) {
+    return md_load_acquire_u32(&md->symbols->segment.state) == MD_STATE_SUPERSEDED;
+}
+
 /* A reader of one ring, from the next record on. ring: in [0, ring_count). */
 static inline struct md_ring_reader md_instance_reader(const struct md_instance *md,
                                                        uint32_t ring) {

@@ -138,7 +138,7 @@ static inline void md_park(struct md_poller *poller, struct md_waiter *waiter, i
         int64_t until_ns = md_monotonic_ns() + ns_max;
         struct timespec until = {(time_t)(until_ns / 1000000000), (long)(until_ns % 1000000000)};
         woken = syscall(SYS_futex_waitv, wait, waited_count, 0, &until, CLOCK_MONOTONIC); /* P5 */
-        if (woken < 0 && (errno == ENOSYS || errno == EPERM)) {
+        if (woken < 0 && errno != EAGAIN && errno != ETIMEDOUT && errno != EINTR) {
             waiter->by_clock = 1; /* an older kernel, or a sandbox that does not know the call */
         }
     }

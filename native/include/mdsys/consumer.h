@@ -17,7 +17,9 @@
 #include "mdsys/poll.h"
 
 #define MD_BATCH_MAX 65536u
-#define MD_PRESSED_FACTOR 8u /* past the threshold batches may be so many times larger */
+#define MD_BUSY_COUNT 4096u         /* records, and the clock is looked at, */
+#define MD_BUSY_NS INT64_C(1000000) /* or as soon as a batch took so long */
+#define MD_PRESSED_FACTOR 8u        /* past the threshold batches may be so many times larger */
 
 /* Handle records[0..count), count >= 1. Returns how many were handled: count, or fewer when
  * records[returned] could not be. (A Numba cfunc whose function raised returns 0: its first.) */
@@ -37,7 +39,7 @@ struct md_handler {
 /* Append-only. */
 enum md_consumer_result {
     MD_CONSUMER_TIME = 0,   /* until_ns has come */
-    MD_CONSUMER_BATCH = 1,  /* batch[0..count) for handlers outside; native ones have had it */
+    MD_CONSUMER_BATCH = 1,  /* batch[0..count) for handlers outside; then md_consumer_done */
     MD_CONSUMER_STOP = 2,   /* the stop word is set */
     MD_CONSUMER_FAILED = 3, /* a handler could not handle `failed`; run again to go on behind it */
     MD_CONSUMER_NEWS = 4,   /* lapped, jumped or pressed since told: see the page's counters */
@@ -141,9 +143,16 @@ static inline int md_consumer_dispatch(struct md_consumer *consumer) {
     return 1;
 }
 
+/* The batch was had by all. */
+static inline void md_consumer_done(struct md_consumer *consumer) {
+    consumer->count = 0;
+    consumer->handler = 0;
+    consumer->at = 0;
+}
+
 /* How old the batch is as its handlers get it. Records of one socket read share their times, so
- * they are counted together. */
-static inline void md_consumer_stamp(struct md_consumer *consumer) {
+ * they are counted together. Returns the time, CLOCK_REALTIME. */
+static inline int64_t md_consumer_stamp(struct md_consumer *consumer) {
     struct md_reader_page *page = consumer->poller.page;
     int64_t now = md_realtime_ns();
     const struct md_record *records = consumer->batch;
@@ -159,6 +168,7 @@ static inline void md_consumer_stamp(struct md_consumer *consumer) {
         }
         first = i;
     }
+    return now;
 }
 
 static inline uint64_t md_consumer_news(const struct md_consumer *consumer) {
@@ -192,20 +202,19 @@ md_consumer_idle(struct md_consumer *consumer, int64_t idle_since_ns, int64_t un
 static inline enum md_consumer_result md_consumer_run(struct md_consumer *consumer,
                                                       int64_t until_ns) {
     int64_t idle_since_ns = 0;
+    int64_t stamped_ns = 0;
     unsigned busy = 0;
     for (;;) {
         if (consumer->count != 0) {
             if (!md_consumer_dispatch(consumer)) {
                 return MD_CONSUMER_FAILED;
             }
-            uint64_t count = consumer->count;
-            consumer->handler = 0;
-            consumer->at = 0;
             if (consumer->outside) {
-                return MD_CONSUMER_BATCH; /* the caller sets count to 0 */
+                return MD_CONSUMER_BATCH; /* and again, until md_consumer_done */
             }
-            consumer->count = 0;
-            if ((busy += (unsigned)count) >= 4096) {
+            busy += (unsigned)consumer->count;
+            md_consumer_done(consumer);
+            if (busy >= MD_BUSY_COUNT) {
                 busy = 0;
                 if (md_monotonic_ns() >= until_ns) {
                     return MD_CONSUMER_TIME;
@@ -227,7 +236,11 @@ static inline enum md_consumer_result md_consumer_run(struct md_consumer *consum
         if (n != 0) {
             idle_since_ns = 0;
             consumer->waiter.nap_ns = 0;
-            md_consumer_stamp(consumer);
+            int64_t now = md_consumer_stamp(consumer);
+            if (now - stamped_ns >= MD_BUSY_NS) {
+                busy = MD_BUSY_COUNT;
+            }
+            stamped_ns = now;
             continue;
         }
         idle_since_ns = md_consumer_idle(consumer, idle_since_ns, until_ns);

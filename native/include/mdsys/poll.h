@@ -144,6 +144,7 @@ static inline uint64_t md_source_take(struct md_poller *poller,
     if (__builtin_expect(source->reader.lost != source->place->lost, 0)) {
         md_source_count_lost(poller, source);
     }
+    md_store_release_u64(&source->place->next, source->reader.next); /* A0: pairs with A1 */
     *taken = got;
     return got == 0 || poller->wanted == NULL ? got : md_poller_filter(poller, out, got);
 }
@@ -176,6 +177,7 @@ static inline void md_source_relieve(struct md_poller *poller, struct md_source 
         md_count(&poller->page->dropped, skipped);
         md_count(&poller->page->jumps, 1);
         source->reader.dropped += skipped;
+        md_store_release_u64(&source->place->next, source->reader.next); /* A0: pairs with A1 */
         md_source_release(poller, source);
     }
 }
@@ -238,7 +240,6 @@ static inline uint64_t md_source_read(struct md_poller *poller,
             md_source_release(poller, source);
         }
     }
-    md_store_release_u64(&source->place->next, source->reader.next); /* A0: pairs with A1 */
     return n;
 }
 
