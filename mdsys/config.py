@@ -102,6 +102,8 @@ class Consumer:
     """Records, in [consumer_batch_size, 2^24]."""
     cores: Mapping[str, int]
     """A reader's name -> the core it shall run on; the others are not told any."""
+    lossless_wait_us: int
+    """Most that a writer waits for a lossless reader between two flushes, in [0, 1000000]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,7 @@ def parse(
         table.take("backpressure_threshold", checks.share, profile.backpressure_threshold),
         table.take("max_queue_size", checks.integer(1, 1 << 24), profile.max_queue_size),
         table.take("cores", checks.cores_by_name, {}),
+        table.take("lossless_wait_us", checks.integer(0, 1_000_000), 1_000),
     )
     if table.finish() and consumer.max_queue_size < consumer.consumer_batch_size:
         table.refuse(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from mdsys.errors import ConfigError, NoPermission, UsageError
+from mdsys.host.cores import allowed_cores, set_text
 from mdsys.record.symbol import Symbol
 
 T = TypeVar("T")
@@ -213,14 +213,13 @@ def cores_by_name(value: object) -> dict[str, int]:
     found = {reader_name(name): core(number) for name, number in table(value).items()}
     if len(set(found.values())) < len(found):
         raise ConfigError("names a core twice")
-    _check_there(found.values())
-    return found
+    return found  # whether a reader may run there its own process finds out: it has its own limits
 
 
 def _check_there(numbers: Iterable[int]) -> None:
-    there = os.sched_getaffinity(0)
+    there = allowed_cores()  # not the affinity, which lacks isolated cores
     if missing := [number for number in numbers if number not in there]:
-        raise ConfigError(f"this process has no core {missing}; it has {sorted(there)}")
+        raise ConfigError(f"this process has no core {missing}; it has {set_text(there)}")
 
 
 def ring_size(value: object) -> int:

@@ -27,6 +27,8 @@ class Registration:
     """Its number, which no other reader of the instance has had or will have."""
     core: int | None
     """Where it shall run: as it asked, else as the daemon's configuration says."""
+    core_users: Sequence[str]
+    """Who else runs on that core."""
     memory: mmap.mmap
     """Its page, struct md_reader_page, writable."""
     connection: socket.socket
@@ -92,7 +94,9 @@ def register(
     try:
         answer, fds = ask(connection, request, fd_count=1)
         connection.settimeout(0)  # from here on nobody waits for it
-        return Registration(answer["reader"], answer["core"], _map(fds), connection)
+        return Registration(
+            answer["reader"], answer["core"], answer["core_users"], _map(fds), connection
+        )
     except NoDaemon:  # it stops at this moment
         connection.close()
         return None

@@ -202,7 +202,13 @@ class _Connection:
         self._loop.add_reader(pidfd, self.close, "has died")
         defaults = self._reader.page.defaults()
         return _line(
-            {"ok": True, "reader": self._reader.number, **defaults, "core": self._reader.core}
+            {
+                "ok": True,
+                "reader": self._reader.number,
+                **defaults,
+                "core": self._reader.core,
+                "core_users": self._control.readers.others_on_core(self._reader),
+            }
         )
 
     def _send(self, answer: bytes) -> None:

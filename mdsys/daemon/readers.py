@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,7 @@ class Readers:
         defaults: What a reader is told that does not say otherwise.
         epoch: Of the symbol directory: readers' numbers begin anew with each supervisor, in a range
             of its own, so that a grant in a ring's header is never taken for another reader's.
+        feed_cores: Core -> the feed that is pinned to it.
         monotonic_s: The clock that tells how long a reader has been idle.
     """
 
@@ -97,11 +99,13 @@ class Readers:
         defaults: Consumer,
         *,
         epoch: int,
+        feed_cores: Mapping[int, str] = MappingProxyType({}),
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._rings = rings
         self._defaults = defaults
         self._number = epoch << 32
+        self._feed_cores = feed_cores
         self._monotonic_s = monotonic_s
         self._readers: dict[int, Registered] = {}
         self._feeds: dict[int, FeedLink] = {}
@@ -155,6 +159,18 @@ class Readers:
             feed.add(reader)
         log.info("%s registered", reader)
         return reader, writable
+
+    def others_on_core(self, reader: Registered) -> list[str]:
+        """Return who else has said that it runs on the core of ``reader``: feeds and readers."""
+        if reader.core is None:
+            return []
+        feed = self._feed_cores.get(reader.core)
+        others = [
+            str(other)
+            for other in self._readers.values()
+            if other is not reader and other.core == reader.core
+        ]
+        return [*([feed] if feed else []), *others]
 
     def _checked(
         self, request: Mapping[str, Any]

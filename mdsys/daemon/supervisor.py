@@ -26,6 +26,8 @@ from mdsys.errors import ConfigError, ExitCode, NoPermission
 from mdsys.feed.backoff import Backoff
 from mdsys.feed.plan import FeedPlan
 from mdsys.feed.report import MESSAGE_SIZE_MAX, read_message, report_pair
+from mdsys.host.cores import core_notices
+from mdsys.host.memory import numa_node_of
 from mdsys.ring.control_socket import socket_path
 from mdsys.ring.rights import group_id, group_name, user_name
 from mdsys.ring.segment import ROOT_DIR, Geometry, huge_bytes, open_instance, segment_path
@@ -53,6 +55,16 @@ def geometry_of(config: Config) -> Geometry:
         feed_count=config.feeds.num_processes,
         dir=config.memory.dir or ROOT_DIR,
     )
+
+
+def ring_nodes(geometry: Geometry, cores: Sequence[int]) -> Mapping[int, int]:
+    """Return the memory node of each ring's feed; none where the host has but one."""
+    if not cores:
+        return {}
+    nodes = {
+        ring: numa_node_of(cores[geometry.feed_of(ring)]) for ring in range(geometry.ring_count)
+    }
+    return {ring: node for ring, node in nodes.items() if node is not None}
 
 
 @dataclass(slots=True)
@@ -86,17 +98,23 @@ class Supervisor:
         self._ready = False
         self._refused_count = 0
         self._done: asyncio.Event = asyncio.Event()
+        self._reader_cores = config.consumer.cores
+        geometry = geometry_of(config)
         self.instance = open_instance(
             config.instance,
-            geometry_of(config),
+            geometry,
             group=_usable_group(config.group),
             pid=os.getpid(),
             now_ns=time.time_ns(),
+            ring_nodes=ring_nodes(geometry, config.feeds.cores),
         )
         try:
             self._assignment = self._place(config)
             self.readers = Readers(
-                self.instance.rings, config.consumer, epoch=self.instance.symbols.epoch
+                self.instance.rings,
+                config.consumer,
+                epoch=self.instance.symbols.epoch,
+                feed_cores={core: f"feed {i}" for i, core in enumerate(config.feeds.cores)},
             )
             self._control = Control(
                 socket_path(self.instance.lock.path.parent, config.instance),
@@ -143,6 +161,7 @@ class Supervisor:
             rings=tuple(rings),
             core=cores[feed] if cores else None,
             spin=bool(cores),
+            lossless_wait_us=config.consumer.lossless_wait_us,
             supervisor_pid=os.getpid(),
             connections=tuple(self._assignment.connections[feed]),
         )
@@ -153,6 +172,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         self._log_start()
+        self._log_core_notices()
         self._control.start()
         for feed in self._feeds:
             self._start(feed)
@@ -324,6 +344,16 @@ class Supervisor:
             os.getpid(),
         )
         log.info("control socket %s", self._control.path)
+
+    def _log_core_notices(self) -> None:
+        """Say once what will take time from the cores that the feeds are given."""
+        readers: dict[int, str] = {core: f"reader {n}" for n, core in self._reader_cores.items()}
+        notices: dict[str, None] = {}
+        for feed in self._feeds:
+            if feed.plan.core is not None:
+                notices.update(dict.fromkeys(core_notices(feed.plan.core, others=readers)))
+        for notice in notices:  # a quota is the same for all; every other one names its core
+            log.warning("%s", notice)
 
 
 def _usable_group(name: str | None) -> str | None:

@@ -37,6 +37,8 @@ class FeedPlan:
     core: int | None
     """Pin to this core, and spin there; None: neither."""
     spin: bool
+    lossless_wait_us: int
+    """Most that a lossless reader is waited for between two flushes."""
     supervisor_pid: int
     connections: tuple[ConnectionPlan, ...]
 

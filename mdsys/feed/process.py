@@ -16,19 +16,21 @@ import os
 import signal
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from mdsys import _native
-from mdsys.errors import ExitCode, MdsysError
+from mdsys.errors import ExitCode, HostError, MdsysError
 from mdsys.feed.connection import Connection
 from mdsys.feed.parent import die_with_parent
 from mdsys.feed.plan import ConnectionPlan, FeedPlan
 from mdsys.feed.report import ReaderAdd, Reporter, receive_order
 from mdsys.feed.venue import venues
+from mdsys.host import cores
+from mdsys.host import memory as host_memory
 from mdsys.wording import plural
 
 # After mdsys.feed.connection, which has checked the version of picows that this is compiled for.
@@ -53,8 +55,12 @@ class Memory:
         self.symbols = _native.Symbols(map_file(segment_path(ROOT_DIR, plan.instance, "symbols")))
         directory = Path(self.symbols.dir)
 
+        self.maps: dict[str, mmap.mmap] = {}
+
         def writable(part: str) -> mmap.mmap:
-            return map_file(segment_path(directory, plan.instance, part), writable=True)
+            path = segment_path(directory, plan.instance, part)
+            mapping = self.maps[part] = map_file(path, writable=True)
+            return mapping
 
         self.cache = _native.Cache(writable("cache"), writable=True)
         counters = _native.Counters(writable("counters"), writable=True)
@@ -73,7 +79,15 @@ class Memory:
                     torn,
                     republished,
                 )
-        self.feed = Feed(self.rings, counters, plan.feed)
+        self.feed = Feed(self.rings, counters, plan.feed, plan.lossless_wait_us * 1_000)
+
+    def settle(self, core: int | None) -> Iterator[str]:
+        """Lock the pages, and give what is amiss with them for a thread on ``core``."""
+        if notice := host_memory.lock(self.maps.values()):
+            yield notice
+        rings = {part: each for part, each in self.maps.items() if part.startswith("ring.")}
+        if core is not None and (notice := host_memory.node_notice(rings, core)):
+            yield notice
 
     def stop(self) -> None:
         """Mark the rings stopped; nothing may be published any more."""
@@ -193,9 +207,9 @@ def make_connections(plan: FeedPlan, memory: Memory, reporter: Reporter) -> list
 def pin(core: int) -> bool:
     """Stay on one core. Returns False, having said why, when the host forbids it."""
     try:
-        os.sched_setaffinity(0, {core})
-    except OSError as error:
-        log.warning("cannot run on core %d: %s; running unpinned", core, error.strerror)
+        cores.pin(core)
+    except HostError as error:
+        log.warning("%s; running unpinned", error)
         return False
     return True
 
@@ -210,7 +224,10 @@ async def run_feed(plan: FeedPlan, reporter: Reporter) -> ExitCode:
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.set_exception_handler(_log_loop_error)
+    pinned = plan.core is not None and pin(plan.core)  # first: what we allocate is near, then
     memory = Memory(plan)
+    for notice in memory.settle(plan.core if pinned else None):
+        log.warning("%s", notice)
     connections = make_connections(plan, memory, reporter)
     readers = ReaderDesk(memory.feed, reporter)
 
@@ -219,7 +236,7 @@ async def run_feed(plan: FeedPlan, reporter: Reporter) -> ExitCode:
             loop.remove_reader(reporter.channel)
 
     loop.add_reader(reporter.channel, obey)
-    pinned = plan.core is not None and pin(plan.core)
+    obey()  # the readers of the feed before us, ahead of the first tick
     gc.collect()
     gc.freeze()  # what lives now lives for ever: never look at it again
 

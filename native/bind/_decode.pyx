@@ -54,10 +54,12 @@ cdef extern from "feed.h" nogil:
         uint64_t word[7]
     struct md_ring_header:
         pass
+    const uint64_t MD_NO_LIMIT
     struct md_ring_writer:
         md_slot *slots
         uint64_t mask
         uint64_t next
+        uint64_t limit
         md_ring_header *header
     struct md_cell:
         uint64_t venue_trade_id
@@ -161,6 +163,7 @@ cdef class Decoder:
         self.ring.header = self.header
         self.ring.mask = depth - 1
         self.ring.next = 1
+        self.ring.limit = MD_NO_LIMIT
         if (self.cells == NULL or self.header == NULL or self.block == NULL
                 or self.ring.slots == NULL
                 or md_feed_init(&self.feed, &self.ring, 1, self.block, <uint32_t>len(symbols))):

@@ -10,6 +10,8 @@
 
 #define SPINS_PER_YIELD 256u
 
+static_assert(MD_READER_COUNT_MAX <= 64, "a bit each");
+
 /* Slots between a lossless reader and the writer that stay free, for whoever succeeds a killed
  * writer: it must say so, and publish what had reached only a cell, before it knows of any reader.
  */
@@ -78,8 +80,8 @@ static void grant(struct md_audience *audience, struct md_listener *listener) {
             int sound = next <= writer->next && claimed_max <= limit_of(writer, next);
             listener->next = sound ? next : writer->next;
             listener->grant = i;
-            md_store_relaxed_u64(&free->from, listener->next);
-            md_store_relaxed_u64(&free->ejected, 0);
+            md_store_release_u64(&free->from, listener->next); /* after it was nobody's */
+            md_store_release_u64(&free->ejected, 0);
             md_store_release_u64(&free->reader_id, listener->reader_id); /* G1: pairs with G2 */
             return;
         }
@@ -117,15 +119,28 @@ static void ring_bell(struct md_audience *audience) {
     }
 }
 
-/* Whoever is in the way of seq has been waited for another ns; who has had its share is ejected. */
-static void charge(struct md_audience *audience, uint64_t seq, int64_t ns) {
+/* Who is in the way of seq, a bit for each listener. Who has had its share of this pass is waited
+ * for no more, and is none of them. */
+static uint64_t in_the_way(struct md_audience *audience, uint64_t seq) {
+    uint64_t who = 0;
     for (uint32_t i = 0; i < audience->listener_count; i++) {
         struct md_listener *listener = &audience->listeners[i];
         if (listener->next != 0 && seq >= limit_of(audience->writer, listener->next)) {
-            listener->waited_ns += ns;
             if (listener->waited_ns >= audience->wait_ns) {
                 eject(audience, listener);
+            } else {
+                who |= UINT64_C(1) << i;
             }
+        }
+    }
+    return who;
+}
+
+/* These have been waited for another ns. */
+static void charge(struct md_audience *audience, uint64_t who, int64_t ns) {
+    for (uint32_t i = 0; i < audience->listener_count; i++) {
+        if (who >> i & 1) {
+            audience->listeners[i].waited_ns += ns;
         }
     }
 }
@@ -143,19 +158,24 @@ static void wait_for_readers(struct md_ring_writer *writer, uint64_t seq) {
     audience->has_waited = 1;
     int64_t start_ns = md_monotonic_ns();
     int64_t now_ns = start_ns;
-    while (seq >= writer->limit) {
-        for (unsigned i = 0; i < SPINS_PER_YIELD && seq >= writer->limit; i++) {
-            md_pause();
-            update_limit(audience);
+    int yields = 0;
+    uint64_t waited_for;
+    while ((waited_for = in_the_way(audience, seq)) != 0) {
+        if (yields) {
+            sched_yield(); /* a reader may want this very core */
+        } else {
+            for (unsigned i = 0; i < SPINS_PER_YIELD && seq >= writer->limit; i++) {
+                md_pause();
+                update_limit(audience);
+            }
         }
-        if (seq >= writer->limit) {
-            sched_yield(); /* it may want this very core */
-        }
+        yields = !yields;
         int64_t then_ns = now_ns;
         now_ns = md_monotonic_ns();
-        charge(audience, seq, now_ns - then_ns);
-        update_limit(audience);
+        charge(audience, waited_for, now_ns - then_ns); /* also who has moved meanwhile */
+        update_limit(audience);                         /* before anybody is ejected */
     }
+    update_limit(audience);
     md_count(&audience->counters->lossless_wait_ns, (uint64_t)(now_ns - start_ns));
 }
 

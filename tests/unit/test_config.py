@@ -45,6 +45,7 @@ CORE = min(os.sched_getaffinity(0))
 def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every test the same machine: 16 cores."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr("mdsys.config_checks.allowed_cores", lambda: set(range(16)))
 
 
 def parse(text: str, folder: Path | None = None) -> Config:
@@ -74,7 +75,7 @@ def test_the_least_config_gets_the_latency_profile() -> None:
     assert checked.rings == config.Rings(4, 512 << 10, 65_536)
     assert checked.memory.dir is None
     assert checked.feeds == config.Feeds(1, ())
-    assert checked.consumer == config.Consumer(10, True, 0.5, 1_000, {})
+    assert checked.consumer == config.Consumer(10, True, 0.5, 1_000, {}, 1_000)
     assert checked.metrics.listen is None
     (venue,) = checked.venues
     assert venue == config.VenueConfig(
@@ -170,6 +171,7 @@ def test_the_example_of_the_manual_is_accepted(tmp_path: Path) -> None:
         adaptive_batching = true
         backpressure_threshold = 0.8
         max_queue_size = 10000
+        lossless_wait_us = 250
         [consumer.cores]
         s1 = 4
         "scan.eu-1" = 5
@@ -192,7 +194,9 @@ def test_the_example_of_the_manual_is_accepted(tmp_path: Path) -> None:
     assert checked.rings == config.Rings(8, 2 << 20, 65_536)
     assert checked.memory.dir == tmp_path
     assert checked.feeds == config.Feeds(2, (2, 3))
-    assert checked.consumer == config.Consumer(200, True, 0.8, 10_000, {"s1": 4, "scan.eu-1": 5})
+    assert checked.consumer == config.Consumer(
+        200, True, 0.8, 10_000, {"s1": 4, "scan.eu-1": 5}, 250
+    )
     assert checked.metrics.listen == "127.0.0.1:9464"
     assert checked.venues[0].symbols == ("BTCUSDT", "ETHUSDT")
     assert checked.venues[0].credentials == ("key_a",)
@@ -345,7 +349,7 @@ def test_every_mistake_is_told_at_once() -> None:
         ("[consumer]\nbackpressure_threshold = true", "true is no number"),
         ("[consumer]\nmax_queue_size = 9", "consumer.max_queue_size: 9 is less than one batch"),
         ("[consumer]\ncores = [3]", "consumer.cores: must be a table"),
-        ("[consumer.cores]\ns1 = 99", "consumer.cores: this process has no core [99]"),
+        ("[consumer]\nlossless_wait_us = -1", "consumer.lossless_wait_us: -1 is not in"),
         ("[consumer.cores]\ns1 = -1", "consumer.cores: -1 is not in [0, 4095]"),
         ("[consumer.cores]\ns1 = true", "consumer.cores: true is no integer"),
         ('[consumer.cores]\ns1 = "3"', 'consumer.cores: "3" is no integer'),

@@ -61,7 +61,7 @@ def tick_of(number: int, symbol_id: int, kind: Kind) -> Ticks:
 State = dict[tuple[int, int], bytes]
 
 
-def plain(tick: np.void) -> bytes:
+def plain(tick: np.void | Ticks) -> bytes:
     """Return a record as the feed wrote it, whether it came by the ring or by a refresh."""
     copy = tick.copy()
     copy["flags"] &= ~np.uint8(mdsys.Flag.SNAPSHOT)

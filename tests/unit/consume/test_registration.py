@@ -103,8 +103,8 @@ def test_daemon_that_stops_at_this_moment_is_none(
 
 
 def test_answer_without_a_page_is_refused(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
-    def ask(*_: object, fd_count: int) -> tuple[dict[str, int], list[int]]:
-        return {"reader": 1, "core": 1}, []
+    def ask(*_: object, fd_count: int) -> tuple[dict[str, object], list[int]]:
+        return {"reader": 1, "core": 1, "core_users": []}, []
 
     monkeypatch.setattr(module, "ask", ask)
     with pytest.raises(HostError, match="without a page"):

@@ -126,12 +126,21 @@ def test_reader_that_registers_gets_its_number_the_defaults_and_a_page_it_can_wr
             "adaptive": True,
             "threshold": 0.8,
             "max_queue_size": 10_000,
+            "core_users": [],
         }
         (fd,) = fds
         page = _native.ReaderPage(os.pread(fd, os.fstat(fd).st_size, 0))
         assert (page.reader_id, page.name) == (number, "pinned")
         os.pwrite(fd, b"\1", 4096)
         os.close(fd)
+
+
+def test_reader_is_told_who_else_runs_on_its_core(server: Server) -> None:
+    with Client(server) as first, Client(server) as elsewhere, Client(server) as second:
+        number = first.ask({**REGISTER, "core": 3})["reader"]
+        assert elsewhere.ask({**REGISTER, "core": 2})["core_users"] == []
+        (other,) = second.ask({**REGISTER, "core": 3})["core_users"]
+        assert f"reader {number} " in other
 
 
 def test_readers_are_told_with_the_process_that_the_kernel_names(server: Server) -> None:

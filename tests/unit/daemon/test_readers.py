@@ -31,7 +31,7 @@ from mdsys.feed.report import ReaderAdd, ReaderRemove, receive_order, report_pai
 from mdsys.ring.segment import Instance
 from tests.instances import geometry, running, trades, writer
 
-DEFAULTS = Consumer(200, True, 0.8, 10_000, {"pinned": 3})
+DEFAULTS = Consumer(200, True, 0.8, 10_000, {"pinned": 3}, 1_000)
 PEER = Peer(pid=4711, uid=1000, start_ticks=99)
 EPOCH = 5
 DEPTH = 256
@@ -241,7 +241,7 @@ def test_bounds_are_those_of_the_headers(repository: Path) -> None:
 def test_tiniest_threshold_that_the_configuration_may_give_fits_the_page(
     instance: Instance,
 ) -> None:
-    readers = Readers(instance.rings, Consumer(1, False, 1e-300, 1, {}), epoch=1)
+    readers = Readers(instance.rings, Consumer(1, False, 1e-300, 1, {}, 1_000), epoch=1)
     reader = register(readers)
     assert reader.page.defaults()["threshold"] == 1e-6
     readers.remove(reader, "left")

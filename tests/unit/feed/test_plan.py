@@ -10,6 +10,7 @@ PLAN = FeedPlan(
     rings=(1, 3),
     core=None,
     spin=False,
+    lossless_wait_us=1_000,
     supervisor_pid=4711,
     connections=(
         ConnectionPlan(
