@@ -43,9 +43,7 @@ uint64_t spsc_consume(struct spsc *queue, uint64_t count) {
                 continue;
             }
         }
-        for (unsigned i = 0; i < 8; i++) {
-            sum += queue->items[index].word[i];
-        }
+        sum += spsc_sum(&queue->items[index]);
         md_store_release_u64(&queue->read_index, index + 1 == SPSC_CAPACITY ? 0 : index + 1);
         count--;
     }

@@ -2,9 +2,10 @@
  *
  *     ring_model
  *
- * A step is a frame, of one record to depth/4, published or abandoned when it is filled, or a
- * take-over. After each store the writer may also die: then the next one takes the ring over, dies
- * in that after any store too, and the third publishes frames. After every store must hold:
+ * A step is a frame, of one record to depth/4, claimed slot by slot or at once, published or
+ * abandoned when it is filled, or a take-over. After each store the writer may also die: then the
+ * next one takes the ring over, dies in that after any store too, and the third publishes frames.
+ * After every store must hold:
  *
  *   I1 a slot that bears a sequence which readers accept bears that record whole, and the record is
  *      released: what readers accept is never half new (W1 before W3, W3 before W4)
@@ -40,6 +41,7 @@ struct world {
     uint64_t released;                /* the last sequence that readers may have */
     uint64_t filling;                 /* the highest sequence of which a word was written */
     uint64_t claimed;                 /* the highest sequence that a frame claimed */
+    uint64_t claiming;                /* and the highest that md_ring_claim_batch is to claim */
     uint64_t salt;                    /* no two fillings are alike */
     int releasing;
 };
@@ -71,6 +73,12 @@ static void after_store(void) {
     if (now.releasing && now.slots[(now.released + 1) & MASK].seq == now.released + 1) {
         now.released++;
         now.standing[now.released & MASK] = now.filled[now.released & MASK];
+    }
+    for (uint64_t seq = highest_claim() + 1; seq <= now.claiming; seq++) {
+        if (now.slots[seq & MASK].seq != seq - 1) {
+            break;
+        }
+        now.claimed = seq;
     }
     for (uint64_t i = 0; i < DEPTH; i++) {
         uint64_t seq = now.slots[i].seq;
@@ -111,11 +119,16 @@ static void expect(uint64_t seq, uint64_t tag, const int64_t *word) {
     memcpy(&record->body, &word[2], sizeof record->body);
 }
 
-static void frame(uint64_t count, int published) {
+static void frame(uint64_t count, int published, int at_once) {
     uint64_t first = writer.next;
+    if (at_once) {
+        now.claiming = first + count - 1;
+        md_ring_claim_batch(&writer, count);
+        now.claiming = 0;
+    }
     for (uint64_t seq = first; seq < first + count; seq++) {
-        now.claimed = larger(now.claimed, seq);
-        struct md_slot *slot = md_ring_claim(&writer, seq);
+        now.claimed = larger(now.claimed, seq); /* at once: it is */
+        struct md_slot *slot = at_once ? md_ring_slot(&writer, seq) : md_ring_claim(&writer, seq);
         int64_t word[6];
         for (int i = 0; i < 6; i++) {
             word[i] = (int64_t)++now.salt;
@@ -185,13 +198,24 @@ static void read_all(void) {
 }
 
 static const uint64_t sizes[] = {1, MD_CLAIM_AHEAD, MD_CLAIM_AHEAD + 1, 7, QUARTER};
-enum { SIZES = sizeof sizes / sizeof sizes[0], STEPS = 2 * SIZES + 1 };
+enum { SIZES = sizeof sizes / sizeof sizes[0], STEPS = 2 * SIZES + 4 };
 
 static void step(unsigned which) {
-    if (which == 2 * SIZES) {
+    switch (which - 2 * SIZES) {
+    case 0:
+        frame(MD_CLAIM_AHEAD + 1, 1, 1);
+        break;
+    case 1:
+        frame(QUARTER, 0, 1);
+        break;
+    case 2:
+        frame(QUARTER, 1, 1);
+        break;
+    case 3:
         take_over();
-    } else {
-        frame(sizes[which / 2], which % 2);
+        break;
+    default:
+        frame(sizes[which / 2], which % 2, 0);
     }
     read_all();
 }
@@ -203,15 +227,16 @@ static void die_and_go_on(const struct world *dead, size_t count, int deaths) {
     for (size_t i = 0; i < count; i++) {
         now = dead[i];
         now.releasing = 0;
+        now.claiming = 0;
         images = deaths > 1 ? again : NULL;
         image_count = 0;
         take_over();
         images = NULL;
         size_t again_count = image_count;
         read_all();
-        frame(MD_CLAIM_AHEAD + 1, 1);
+        frame(MD_CLAIM_AHEAD + 1, 1, 0);
         if (deaths > 1) {
-            frame(QUARTER, 1);
+            frame(QUARTER, 1, 1);
             read_all();
             die_and_go_on(again, again_count, deaths - 1);
         }
@@ -225,7 +250,7 @@ int main(void) {
     md_segment_publish(&now.head.header.segment, 1);
     take_over();
     while (now.released < 2 * DEPTH - 5) { /* something to overwrite, and the ring's end is near */
-        frame(1, 1);
+        frame(1, 1, 0);
     }
     read_all();
     begun = now;

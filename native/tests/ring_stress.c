@@ -97,9 +97,13 @@ static void publish_all(struct shared *shared, struct md_ring_writer *writer) {
         }
         uint64_t dice = stress_random(&random);
         uint64_t size = dice % 4 != 0 ? 1 : 1 + (dice >> 8) % quarter;
+        int at_once = (dice >> 40) % 2 != 0;
+        if (at_once) {
+            md_ring_claim_batch(writer, size);
+        }
         for (uint64_t i = 0; i < size; i++) {
             uint64_t seq = writer->next + i;
-            struct md_slot *slot = md_ring_claim(writer, seq);
+            struct md_slot *slot = at_once ? md_ring_slot(writer, seq) : md_ring_claim(writer, seq);
             for (unsigned word = 0; word < MD_SLOT_WORDS; word++) {
                 md_slot_put(slot, word, stress_word(seq, word));
             }

@@ -70,21 +70,22 @@ def test_thread_sanitizer_finds_no_race_in_the_cache(cc: str) -> None:
 
 
 # What each line is good for: without it the same programs deliver torn records.
-W1 = "md_store_relaxed_u64(&writer->slots[seq & writer->mask].seq, seq - 1);"
-W1_OF_NEXT = "md_ring_mark(writer, writer->next);"
-W4 = "md_store_release_u64(&slot->seq, writer->next);"
-CLAIMED_AHEAD = "md_ring_mark(writer, writer->next + MD_CLAIM_AHEAD - i)"
+W1 = "md_store_relaxed_u64(&slot->seq, seq - 1);"
+W1_OF_SEQ = "md_ring_mark(writer, seq);"
+W4 = "md_store_release_u64(&slots[seq & mask].seq, seq);"
+CLAIMED_AHEAD = "md_ring_mark(writer, next + MD_CLAIM_AHEAD - i)"
 RING_MUTATIONS = {
-    "without the recheck (R4)": {
-        "if (md_load_relaxed_u64(&slots[first & mask].seq) == first)": "if (1)"
-    },
-    "without the claim (W1)": {W1: "(void)writer, (void)seq;"},
+    "without the recheck (R4)": {"if (__builtin_expect(*seq != first, 0))": "if (0)"},
+    "without the claim (W1)": {W1: "(void)slot, (void)seq;"},
     "released before it is filled (W4 before W3)": {W1: W1.replace("seq - 1", "seq")},
     "claimed ahead, but after it is filled (W1 after W3)": {
         f"{CLAIMED_AHEAD};": ";",
-        W4: f"if (writer->next - first < MD_CLAIM_AHEAD) {{ {W1_OF_NEXT} }}\n{W4}",
+        W4: f"if (seq - first < MD_CLAIM_AHEAD) {{ {W1_OF_SEQ} }}\n{W4}",
     },
-    "claimed only ahead, not in a longer frame (W1)": {"md_ring_mark(writer, seq);": ";"},
+    "claimed only ahead, not in a longer frame (W1)": {"md_slot_mark(slot, seq);": ";"},
+    "claimed only ahead, not in a batch (W1)": {
+        "md_slot_mark(&slots[seq & mask], seq);": "(void)slots, (void)mask;"
+    },
     "claimed one ahead of a longer frame, not two (W1)": {
         "count < MD_CLAIM_AHEAD ? count : MD_CLAIM_AHEAD": "count != 0"
     },

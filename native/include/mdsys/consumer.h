@@ -63,7 +63,8 @@ struct md_consumer {
     uint32_t failed_handler;
     uint64_t at; /* how many of its records it has handled */
     struct md_record failed;
-    uint64_t told; /* of news */
+    uint64_t told;       /* of news */
+    struct md_pace pace; /* of who spins on one ring */
 };
 
 /* batch: room for batch_pressed records, 64-byte aligned. The poller must be ready. */
@@ -82,7 +83,7 @@ md_consumer_begin(struct md_consumer *consumer, uint32_t batch_max, uint32_t bat
 static inline void md_consumer_adapt(struct md_consumer *consumer, uint64_t got) {
     uint32_t now = consumer->batch_now;
     uint32_t next = consumer->batch_min;
-    if (got == now) {
+    if (got == now || consumer->poller.pressed_count != 0) { /* a lap cuts reads short */
         uint32_t most =
             consumer->poller.pressed_count != 0 ? consumer->batch_pressed : consumer->batch_max;
         next = now < most / 2 ? 2 * now : most;
@@ -229,6 +230,9 @@ static inline enum md_consumer_result md_consumer_run(struct md_consumer *consum
             return MD_CONSUMER_NEWS;
         }
         uint64_t n = md_poller_read(&consumer->poller, consumer->batch, consumer->batch_now);
+        if (consumer->wait == MD_WAIT_SPIN && consumer->poller.source_count == 1) {
+            md_reader_pace(&consumer->poller.sources[0].reader, &consumer->pace, n);
+        }
         if (consumer->adaptive || consumer->poller.pressed_count != 0) {
             md_consumer_adapt(consumer, n);
         }

@@ -39,7 +39,13 @@
  * median from core to core falls from 1.2 to 0.8 of a ping-pong (bench/README.md). 4 or 8 gain no
  * more than 2. */
 #define MD_CLAIM_AHEAD 2u
-#define MD_SLOT_WORDS 7u   /* payload words, after the sequence */
+#define MD_SLOT_WORDS 7u /* payload words, after the sequence */
+/* How a reader keeps its distance (md_reader_pace), in records and pauses: bench/README.md. */
+#define MD_STREAK_MIN 64u    /* so many at a stretch are a stream */
+#define MD_STREAK_EMPTY 128u /* so many reads for nothing end it */
+#define MD_AHEAD_MIN 4u
+#define MD_AHEAD_MAX 1024u
+#define MD_AHEAD_PAUSES 4u /* for a record */
 #define MD_GRANT_COUNT 16u /* lossless readers of one ring */
 #define MD_NO_LIMIT UINT64_MAX
 
@@ -52,6 +58,7 @@ struct md_slot {
 static_assert(sizeof(struct md_slot) == sizeof(struct md_record), "a slot is a record");
 static_assert(offsetof(struct md_slot, word) == offsetof(struct md_record, ts_event), "layout");
 static_assert(MD_CLAIM_AHEAD <= MD_RING_DEPTH_MIN / 4, "no more than a frame may claim");
+static_assert(MD_RECORD_SIZE == 4 * 16, "a record is four pairs of words");
 
 /* What the writer has promised one lossless reader. Written by the feed only, reader_id last. */
 struct md_ring_grant {
@@ -140,8 +147,16 @@ static inline struct md_ring_writer md_writer_init(struct md_ring_header *header
     return writer;
 }
 
+static inline struct md_slot *md_ring_slot(const struct md_ring_writer *writer, uint64_t seq) {
+    return &writer->slots[seq & writer->mask];
+}
+
+static inline void md_slot_mark(struct md_slot *slot, uint64_t seq) {
+    md_store_relaxed_u64(&slot->seq, seq - 1); /* W1 */
+}
+
 static inline void md_ring_mark(struct md_ring_writer *writer, uint64_t seq) {
-    md_store_relaxed_u64(&writer->slots[seq & writer->mask].seq, seq - 1); /* W1 */
+    md_slot_mark(md_ring_slot(writer, seq), seq);
 }
 
 /* Make slot seq ours, if it is not yet: no reader accepts what stands in it. Ascending in a frame.
@@ -151,11 +166,29 @@ static inline struct md_slot *md_ring_claim(struct md_ring_writer *writer, uint6
     if (__builtin_expect(seq >= writer->limit, 0)) {
         writer->wait(writer, seq);
     }
+    struct md_slot *slot = md_ring_slot(writer, seq);
     if (seq - writer->next >= MD_CLAIM_AHEAD) {
-        md_ring_mark(writer, seq);
+        md_slot_mark(slot, seq);
     }
     md_fence_release(); /* W2: pairs with R3 */
-    return &writer->slots[seq & writer->mask];
+    return slot;
+}
+
+/* md_ring_claim of the next count slots at once, which md_ring_slot then names: for a frame whose
+ * length is known. Each claim asks for its line, and claims alone stand closer in the store buffer
+ * than whole records, so more lines are under way at a time: between far cores a batch of 64 is 1.5
+ * times as quick. count: in [0, depth/4]. */
+static inline void md_ring_claim_batch(struct md_ring_writer *writer, uint64_t count) {
+    struct md_slot *slots = writer->slots;
+    uint64_t mask = writer->mask;
+    uint64_t end = writer->next + count;
+    if (__builtin_expect(end > writer->limit, 0)) {
+        writer->wait(writer, end - 1);
+    }
+    for (uint64_t seq = writer->next + MD_CLAIM_AHEAD; seq < end; seq++) {
+        md_slot_mark(&slots[seq & mask], seq);
+    }
+    md_fence_release(); /* W2: pairs with R3 */
 }
 
 /* index: in [0, MD_SLOT_WORDS): 0 ts_event, 1 ts_recv, 2 tag (md_record_tag), 3..6 body. */
@@ -185,17 +218,30 @@ static inline void md_slot_fill(struct md_slot *slot,
  * while cursor + 1 still stands in the ring, and a successor that could not would number its
  * records anew. */
 static inline void md_ring_release(struct md_ring_writer *writer, uint64_t count) {
+    struct md_slot *slots = writer->slots; /* in registers: no store can change them */
+    uint64_t mask = writer->mask;
     uint64_t first = writer->next;
-    for (uint64_t end = first + count; writer->next != end; writer->next++) {
-        struct md_slot *slot = &writer->slots[writer->next & writer->mask];
-        md_store_release_u64(&slot->seq, writer->next); /* W4: pairs with R1 */
+    uint64_t next = first + count;
+    for (uint64_t seq = first; seq != next; seq++) {
+        md_store_release_u64(&slots[seq & mask].seq, seq); /* W4: pairs with R1 */
     }
     for (uint64_t i = count < MD_CLAIM_AHEAD ? count : MD_CLAIM_AHEAD; i != 0; i--) {
-        md_ring_mark(writer, writer->next + MD_CLAIM_AHEAD - i);
+        md_ring_mark(writer, next + MD_CLAIM_AHEAD - i);
     }
-    if (__builtin_expect(((first ^ writer->next) & ~(writer->mask / 4)) != 0, 0)) {
-        md_store_release_u64(&writer->header->cursor, writer->next - 1);
+    writer->next = next;
+    if (__builtin_expect(((first ^ next) & ~(mask / 4)) != 0, 0)) {
+        md_store_release_u64(&writer->header->cursor, next - 1);
     }
+}
+
+/* Fill a claimed slot with a record that lies elsewhere, its seq ignored. On x86-64 most words go
+ * in pairs, which may tear: as well as if a word were missing. What counts is that they are stored
+ * after W2 and before W4, and x86-64 keeps the order of all stores (Intel SDM 3A 9.2.3.2). */
+static inline void md_slot_store(struct md_slot *slot, const struct md_record *record) {
+    md_slot_put(slot, 0, (uint64_t)record->ts_event);
+    md_pair_store(&slot->word[1], &record->ts_recv); /* W3; and symbol_id, kind, flags, scales */
+    md_pair_store(&slot->word[3], &record->body.word[0]);
+    md_pair_store(&slot->word[5], &record->body.word[2]);
 }
 
 /* Publish count records that lie elsewhere, their seq ignored, as one frame: readers get them all
@@ -203,21 +249,9 @@ static inline void md_ring_release(struct md_ring_writer *writer, uint64_t count
 static inline void md_ring_publish_batch(struct md_ring_writer *writer,
                                          const struct md_record *records,
                                          uint64_t count) {
+    md_ring_claim_batch(writer, count);
     for (uint64_t i = 0; i < count; i++) {
-        const struct md_record *record = &records[i];
-        struct md_slot *slot = md_ring_claim(writer, writer->next + i);
-        md_slot_fill(slot,
-                     record->ts_event,
-                     record->ts_recv,
-                     md_record_tag(record->symbol_id,
-                                   record->kind,
-                                   record->flags,
-                                   record->price_scale,
-                                   record->size_scale),
-                     record->body.word[0],
-                     record->body.word[1],
-                     record->body.word[2],
-                     record->body.word[3]);
+        md_slot_store(md_ring_slot(writer, writer->next + i), &records[i]);
     }
     md_ring_release(writer, count);
 }
@@ -301,55 +335,132 @@ static inline void md_reader_resync(struct md_ring_reader *reader) {
     reader->lost += md_reader_jump(reader, head + 1 > depth / 2 ? head + 1 - depth / 2 : 1);
 }
 
-/* Copy slot's payload and name it seq. Word by word straight to where it belongs: by way of a local
- * array, gcc reloads it 16 bytes wide, and each such load waits for two stores to retire. */
+/* Copy slot's payload and name it seq, which R1 found there. Straight to where it belongs: by way
+ * of a local array, gcc reloads it 16 bytes wide, and each such load waits for two stores to
+ * retire.
+ *
+ * On x86-64 by four plain loads of 16 bytes. What is asked of R2 is that each word is loaded whole,
+ * after R1 and before R4. The processor keeps the order of all loads and splits none of these
+ * inside a word (Intel SDM 3A 9.1.1, 9.2.3.2; AMD APM 2 7.2, 7.3.2), and no compiler moves a
+ * volatile access over R1's acquire or the fence R3. There seq is loaded once more. Should that be
+ * another one, then it is a claim, and claims ascend: R4 finds the first slot's, which is older.
+ * Elsewhere only the fences order claims, so seq must be R1's. */
 static inline void md_slot_copy(struct md_record *out, const struct md_slot *slot, uint64_t seq) {
+#if MD_PAIRS
+    (void)seq;
+    md_pair_copy(&out->seq, &slot->seq); /* R2 */
+#else
     out->seq = seq;
     md_word_copy(&out->ts_event, &slot->word[0]); /* R2 */
-    md_word_copy(&out->ts_recv, &slot->word[1]);
-    md_word_copy(&out->symbol_id, &slot->word[2]); /* and kind, flags and scales */
-    md_word_copy(&out->body.word[0], &slot->word[3]);
-    md_word_copy(&out->body.word[1], &slot->word[4]);
-    md_word_copy(&out->body.word[2], &slot->word[5]);
-    md_word_copy(&out->body.word[3], &slot->word[6]);
+#endif
+    md_pair_copy(&out->ts_recv, &slot->word[1]); /* and symbol_id, kind, flags and scales */
+    md_pair_copy(&out->body.word[0], &slot->word[3]);
+    md_pair_copy(&out->body.word[2], &slot->word[5]);
+}
+
+/* Copy up to count records into out, count >= 1. Returns how many; when that is 0: *seq < next:
+ * nothing new, else lapped, before we came or while we copied. */
+static inline uint64_t
+md_reader_try(struct md_ring_reader *reader, struct md_record *out, uint64_t count, uint64_t *seq) {
+    const struct md_slot *slots = reader->slots;
+    uint64_t mask = reader->mask;
+    uint64_t first = reader->next;
+    const struct md_slot *oldest = &slots[first & mask];
+    const struct md_slot *slot = oldest;
+    uint64_t n = 0;
+    do {
+        *seq = md_load_acquire_u64(&slot->seq); /* R1: pairs with W4 */
+        if (*seq != first + n) {
+            break;
+        }
+        md_slot_copy(&out[n], slot, first + n);
+        n++;
+        slot = &slots[(first + n) & mask];
+    } while (n != count);
+    if (n != 0) {
+        md_fence_acquire();                       /* R3: pairs with W2 */
+        *seq = md_load_relaxed_u64(&oldest->seq); /* R4 */
+        if (__builtin_expect(*seq != first, 0)) {
+            return 0;
+        }
+        reader->next = first + n;
+    }
+    return n;
+}
+
+/* md_reader_read for one that was lapped: out of line, so that the others' path is short. Each try
+ * that was overrun asks for less, so that a large batch cannot starve behind a fast writer. */
+__attribute__((noinline, cold, unused)) static uint64_t
+md_reader_read_lapped(struct md_ring_reader *reader, struct md_record *out, uint64_t count) {
+    for (unsigned tries = 1; tries < MD_READ_TRIES; tries++) {
+        md_reader_resync(reader);
+        count = count / 4 + 1;
+        uint64_t seq;
+        uint64_t n = md_reader_try(reader, out, count, &seq);
+        if (n != 0 || seq < reader->next) {
+            return n;
+        }
+    }
+    md_reader_resync(reader);
+    return 0;
 }
 
 /* Copy up to count records into out.
  *
  * Returns how many, in [0, count]; 0: nothing new, or (reader->lost grew) lapped over and over. A
- * lapped reader resynchronises by itself: received + lost == published since attach, always. Each
- * try that was overrun asks for less, so that a large batch cannot starve behind a fast writer. */
+ * lapped reader resynchronises by itself: received + lost == published since attach, always. */
 static inline uint64_t
 md_reader_read(struct md_ring_reader *reader, struct md_record *out, uint64_t count) {
-    const struct md_slot *slots = reader->slots;
-    uint64_t mask = reader->mask;
-    for (unsigned tries = 0; tries < MD_READ_TRIES && count != 0; tries++) {
-        uint64_t first = reader->next;
-        uint64_t n = 0;
-        uint64_t seq;
-        do {
-            const struct md_slot *slot = &slots[(first + n) & mask];
-            seq = md_load_acquire_u64(&slot->seq); /* R1: pairs with W4 */
-            if (seq != first + n) {
-                break;
-            }
-            md_slot_copy(&out[n], slot, seq);
-        } while (++n < count);
-        if (n == 0) {
-            if (seq < first) {
-                return 0;
-            }
-        } else {
-            md_fence_acquire();                                           /* R3: pairs with W2 */
-            if (md_load_relaxed_u64(&slots[first & mask].seq) == first) { /* R4 */
-                reader->next = first + n;
-                return n;
-            }
-        }
-        md_reader_resync(reader); /* lapped before we came, or while we copied */
-        count = count / 4 + 1;
+    if (count == 0) {
+        return 0;
     }
-    return 0;
+    uint64_t seq;
+    uint64_t n = md_reader_try(reader, out, count, &seq);
+    if (__builtin_expect(n == 0 && seq >= reader->next, 0)) {
+        return md_reader_read_lapped(reader, out, count);
+    }
+    return n;
+}
+
+/* How a reader that spins keeps its distance from a writer at full rate. Zeroed at first. */
+struct md_pace {
+    uint64_t streak; /* records of a stream so far */
+    uint64_t empty;  /* reads in a row that brought nothing */
+};
+
+/* To be told what each read of one ring brought.
+ *
+ * A reader at the heels of a writer at full rate takes each line from it while it is being filled,
+ * and both wait for lines more than they work; a thousand records behind, they do not meet. So when
+ * a stream has been read to its end, wait for a few more records, then for twice as many, and so on
+ * while they come. Where none comes that is some 16 pauses (0.3 us), at most once in MD_STREAK_MIN
+ * records, and never at rates that leave MD_STREAK_EMPTY reads empty between records. */
+static inline void
+md_reader_pace(const struct md_ring_reader *reader, struct md_pace *pace, uint64_t count) {
+    if (count != 0) {
+        pace->streak += count;
+        pace->empty = 0;
+        return;
+    }
+    if (++pace->empty == MD_STREAK_EMPTY) {
+        pace->streak = 0;
+    }
+    if (pace->streak < MD_STREAK_MIN) {
+        return;
+    }
+    pace->streak = 0;
+    for (uint64_t ahead = MD_AHEAD_MIN; ahead <= MD_AHEAD_MAX && ahead <= reader->mask / 2;
+         ahead *= 2) {
+        uint64_t seq = reader->next + ahead;
+        const struct md_slot *slot = &reader->slots[seq & reader->mask];
+        for (uint64_t pauses = ahead * MD_AHEAD_PAUSES; md_load_relaxed_u64(&slot->seq) < seq;
+             pauses--) {
+            if (pauses == 0) {
+                return;
+            }
+            md_pause();
+        }
+    }
 }
 
 #endif
