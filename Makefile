@@ -12,14 +12,15 @@ VENV := .venv/.installed
 BUILT := build/.extensions
 BENCH := .venv/.bench
 NATIVE := $(shell find native -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd' 2>/dev/null)
-C_FILES = $(shell find native bench -name '*.[ch]' 2>/dev/null)
+C_FILES = $(shell find native bench -name '*.[ch]' -o -name '*.cpp' 2>/dev/null)
 C_SOURCES = $(wildcard native/src/*.c native/examples/*.c)
-STRICT := -std=c17 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
+CPP_SOURCES = $(wildcard native/examples/*.cpp)
+STRICT := -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format types bench wheel venv build prerequisites clean
+.PHONY: help demo test lint format types bench plots wheel venv build prerequisites clean
 
 help: ## this list
 	@echo 'make demo and make test do all the set-up by themselves.'
@@ -37,8 +38,9 @@ lint: $(VENV) ## formatting and lint, changing nothing
 	$(BIN)/ruff format --check .
 	$(if $(C_FILES),$(BIN)/clang-format --dry-run -Werror $(C_FILES))
 	$(BIN)/ruff check .
-	@! command -v clang >/dev/null || { set -x; clang -fsyntax-only $(STRICT) -Inative/include \
-	    -Inative/src $(C_SOURCES); }
+	@! command -v clang >/dev/null || { set -x; clang -fsyntax-only -std=c17 $(STRICT) \
+	    -Inative/include -Inative/src $(C_SOURCES) && clang++ -fsyntax-only -std=c++17 $(STRICT) \
+	    -Inative/include $(CPP_SOURCES); }
 
 format: $(VENV) ## put Python and C into the house's form
 	$(BIN)/ruff format .
@@ -50,6 +52,11 @@ types: $(VENV) ## mypy --strict
 
 bench: build $(BENCH) ## the benchmarks: a table and .bench/latest.json
 	@$(BIN)/python -m bench $(ARGS)
+
+plots: build $(BENCH) ## measures latencies and batches and draws docs/bench/*.png
+	@$(BIN)/python -m bench --json .bench/plots.json $(ARGS) 'ring.latency*' 'ring.batch*' \
+	    'python.latency*' 'peer.*'
+	@$(BIN)/python -m bench.plot
 
 wheel: $(VENV) ## a portable wheel in dist/
 	@rm -rf build/wheel build/lib.* build/bdist.*
@@ -85,8 +92,8 @@ $(BUILT): $(VENV) setup.py $(NATIVE)
 	@$(BIN)/python setup.py -q build_ext --inplace >build/log 2>&1 || { cat build/log >&2; exit 1; }
 	@touch $@
 
-# Peers to compare with. One that cannot be had is left out of the table.
+# Peers to compare with, and what draws. One that cannot be had is left out of the table.
 $(BENCH): $(VENV) pyproject.toml
-	@for peer in iceoryx2 pyzmq; do $(PIP) install -c constraints.txt $$peer || \
+	@for peer in iceoryx2 pyzmq matplotlib; do $(PIP) install -c constraints.txt $$peer || \
 	    echo "notice: $$peer is not to be had, its rows are left out"; done
 	@touch $@

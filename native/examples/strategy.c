@@ -3,7 +3,8 @@
  *     cc -O2 -I "$(python -c 'import mdsys; print(mdsys.get_include())')" strategy.c -o strategy
  *     ./strategy default BINANCE:BTCUSDT
  *
- * It needs the headers alone, maps everything read-only, and begins with the next record.
+ * It needs the headers alone, maps everything read-only, and begins with the next record. Nobody
+ * sees it read; consumer.c registers, waits at the doorbell, and has policies and handlers.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -88,10 +89,6 @@ static void on_tick(const struct md_instance *md, const struct md_record *tick) 
 
 /* ---- the loop ------------------------------------------------------------------------------ */
 
-static int was_replaced(const struct md_instance *md) {
-    return md_load_acquire_u32(&md->ring[0]->segment.state) == MD_STATE_SUPERSEDED;
-}
-
 static void rest(void) {
     const struct timespec moment = {.tv_sec = 0, .tv_nsec = 100 * 1000};
     fflush(stdout);
@@ -101,7 +98,8 @@ static void rest(void) {
 static void run(const struct md_instance *md, struct md_poller *poller) {
     static struct md_record ticks[BATCH];
     while (!stopped) {
-        int replaced = was_replaced(md); /* asked first: what came before is still to be read */
+        int replaced =
+            md_instance_superseded(md); /* asked first: what came before is still to be read */
         uint64_t count = md_poller_read(poller, ticks, BATCH);
         for (uint64_t i = 0; i < count; i++) {
             on_tick(md, &ticks[i]);
@@ -149,11 +147,12 @@ int main(int argc, char **argv) {
         fprintf(stderr, "strategy: instance %s: %s\n", argv[1], md_segment_result_text(result));
         return 69;
     }
-    static struct md_ring_reader readers[MD_RING_COUNT_MAX];
+    static struct md_reader_page page; /* of counts */
+    static struct md_source sources[MD_RING_COUNT_MAX];
     for (uint32_t i = 0; i < md.ring_count; i++) {
-        readers[i] = md_instance_reader(&md, i);
+        md_source_init(&sources[i], md.ring[i], &page, 0, MD_SHARE_ONE); /* 0: only laps lose */
     }
-    struct md_poller poller = {.readers = readers, .reader_count = md.ring_count};
+    struct md_poller poller = {.sources = sources, .source_count = md.ring_count, .page = &page};
     uint64_t *wanted = NULL;
     if (argc > 2 && (wanted = choose(&md, &poller, argv + 2, argc - 2)) == NULL) {
         md_detach(&md);
@@ -162,11 +161,7 @@ int main(int argc, char **argv) {
     fprintf(stderr, "strategy: attached to %s, %u rings\n", argv[1], md.ring_count);
     run(&md, &poller);
 
-    uint64_t lost = 0;
-    for (uint32_t i = 0; i < md.ring_count; i++) {
-        lost += readers[i].lost;
-    }
-    fprintf(stderr, "strategy: %" PRIu64 " received, %" PRIu64 " lost\n", poller.received, lost);
+    fprintf(stderr, "strategy: %" PRIu64 " received, %" PRIu64 " lost\n", page.received, page.lost);
     free(wanted);
     md_detach(&md);
     return 0;

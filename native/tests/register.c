@@ -2,14 +2,30 @@
  *
  *     register INSTANCE NAME POLICY WAIT CORE [RING]...
  *
- * Once registered it says so, waits for a line on stdin, and prints whether it still is. Exit
- * status: the enum md_register_result, 100 when it could not attach.
+ * Once registered it says so, waits for a line on stdin, prints whether it still is, leaves, and
+ * waits for another line. A forked child holds the connection open meanwhile. Exit status: the enum
+ * md_register_result, 100 when it could not attach.
  */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "mdsys/register.h"
+
+/* A child that lives until the descriptor that comes back is closed. */
+static int fork_child(void) {
+    int ends[2];
+    char byte;
+    if (pipe(ends) != 0) {
+        return -1;
+    }
+    if (fork() == 0) {
+        close(ends[1]);
+        _exit(read(ends[0], &byte, 1) == 0 ? 0 : 1);
+    }
+    close(ends[0]);
+    return ends[1];
+}
 
 int main(int argc, char **argv) {
     static struct md_instance md;
@@ -38,11 +54,15 @@ int main(int argc, char **argv) {
                mine.page->name,
                mine.page->core,
                md_registration_alive(&mine));
+        int child = fork_child();
         fflush(stdout);
         getchar();
         printf("%d\n", md_registration_alive(&mine));
+        md_unregister(&mine);
+        getchar();
+        close(child);
     }
-    md_unregister(&mine);
+    md_unregister(&mine); /* twice, or never registered: nothing happens */
     printf("%d %d\n", md_registration_alive(&mine), mine.page != NULL);
     md_detach(&md);
     return (int)result;

@@ -6,8 +6,8 @@
  *
  * A reader is behind by lag = published - read. It looks at the lag only after a read that took all
  * it asked for, since who reads to the end is not behind, and the writer's cursor is a line that
- * the writer keeps dirty. The first time the lag is past the ring's threshold the reader is
- * `pressed`: ask for more at a time. The second time in a row its policy acts.
+ * the writer keeps dirty. The first time the lag is past the ring's threshold, or the reader was
+ * lapped, it is `pressed`: ask for more at a time. The second time in a row its policy acts.
  */
 #ifndef MDSYS_POLL_H
 #define MDSYS_POLL_H
@@ -156,10 +156,12 @@ static inline void md_source_release(struct md_poller *poller, struct md_source 
     }
 }
 
-/* After a read that took all it asked for: are we behind, and what then? */
-static inline void md_source_relieve(struct md_poller *poller, struct md_source *source) {
+/* After a read that took all it asked for, or was lapped: are we behind, and what then? Whoever was
+ * lapped was behind, however little the lag is since. */
+static inline void
+md_source_relieve(struct md_poller *poller, struct md_source *source, int lapped) {
     uint64_t lag = md_source_lag(source);
-    if (lag < source->lag_max) {
+    if (lag < source->lag_max && !lapped) {
         md_source_release(poller, source);
         return;
     }
@@ -172,12 +174,14 @@ static inline void md_source_relieve(struct md_poller *poller, struct md_source 
     }
     if (source->pressed == 2 && poller->policy == MD_POLICY_DROP_OLDEST) {
         uint64_t keep = source->lag_max / 2;
-        uint64_t skipped = md_reader_jump(&source->reader, source->reader.next + lag - keep);
-        md_count(&source->place->dropped, skipped);
-        md_count(&poller->page->dropped, skipped);
-        md_count(&poller->page->jumps, 1);
-        source->reader.dropped += skipped;
-        md_store_release_u64(&source->place->next, source->reader.next); /* A0: pairs with A1 */
+        if (lag > keep) {
+            uint64_t skipped = md_reader_jump(&source->reader, source->reader.next + lag - keep);
+            md_count(&source->place->dropped, skipped);
+            md_count(&poller->page->dropped, skipped);
+            md_count(&poller->page->jumps, 1);
+            source->reader.dropped += skipped;
+            md_store_release_u64(&source->place->next, source->reader.next); /* A0: as above */
+        }
         md_source_release(poller, source);
     }
 }
@@ -189,6 +193,7 @@ static inline uint64_t md_source_conflate(struct md_poller *poller,
                                           uint64_t count) {
     struct md_record chunk[MD_CONFLATE_CHUNK];
     uint64_t lag = md_source_lag(source);
+    uint64_t lost_before = source->reader.lost;
     uint64_t n = 0;
     md_conflation_close(poller->conflation);
     while (lag != 0 && n < count) {
@@ -209,7 +214,7 @@ static inline uint64_t md_source_conflate(struct md_poller *poller,
         md_count(&poller->page->conflated, n + kept - after);
         n = after;
     }
-    if (md_source_lag(source) < source->lag_max / 2 + 1) {
+    if (source->reader.lost == lost_before && md_source_lag(source) < source->lag_max / 2 + 1) {
         md_source_release(poller, source);
     }
     return n;
@@ -225,6 +230,7 @@ static inline uint64_t md_source_read(struct md_poller *poller,
         n = md_source_conflate(poller, source, out, count);
     } else {
         uint64_t passed_over = 0; /* a whole ring of what nobody wants is enough for one look */
+        uint64_t lost_before = source->reader.lost;
         uint64_t asked, taken;
         do {
             asked = count - n;
@@ -232,9 +238,10 @@ static inline uint64_t md_source_read(struct md_poller *poller,
             passed_over += taken - kept;
             n += kept;
         } while (taken == asked && n < count && passed_over <= source->reader.mask);
-        if (taken == asked) {
+        int lapped = source->reader.lost != lost_before;
+        if (taken == asked || __builtin_expect(lapped, 0)) {
             if (source->lag_max != MD_NEVER_PRESSED) {
-                md_source_relieve(poller, source);
+                md_source_relieve(poller, source, lapped);
             }
         } else if (__builtin_expect(source->pressed != 0, 0)) {
             md_source_release(poller, source);

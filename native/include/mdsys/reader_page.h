@@ -107,7 +107,11 @@ static_assert(offsetof(struct md_reader_page, reader_id) == 128, "layout");
 static_assert(offsetof(struct md_reader_page, batch_size) == 168, "layout");
 static_assert(offsetof(struct md_reader_page, polls) == MD_PAGE_HEADER_SIZE, "the reader's page");
 
-#define MD_SCHEMA_READER (UINT64_C(0x0001000000000000) | sizeof(struct md_reader_page))
+/* Grows with the lists, so that two versions with other counters refuse each other. */
+#define MD_SCHEMA_READER                                                                           \
+    (UINT64_C(0x0001000000000000) |                                                                \
+     (uint64_t)offsetof(struct md_reader_page, recv_to_handler) << 24 |                            \
+     sizeof(struct md_reader_page))
 
 static inline enum md_segment_result md_reader_page_verify(const struct md_reader_page *page,
                                                            uint64_t mapped_size) {
