@@ -106,6 +106,7 @@ static void grant_all(struct md_audience *audience) {
 static void ring_bell(struct md_audience *audience) {
     struct md_ring_header *header = audience->writer->header;
     uint32_t bell = header->bell;
+    audience->looked = audience->writer->next;
     md_fence_seq_cst(); /* B2: pairs with P3 */
     for (uint32_t i = 0; i < audience->listener_count; i++) {
         uint64_t asleep = md_load_relaxed_u64(&audience->listeners[i].place->asleep); /* B3 */
@@ -264,7 +265,9 @@ void md_audience_flush(struct md_audience *audience, int64_t now_ns) {
         if (audience->lossless_count != 0) {
             grant_all(audience);
         }
-        ring_bell(audience);
+        if (audience->looked != audience->writer->next) { /* else nobody sleeps over anything */
+            ring_bell(audience);
+        }
     }
 }
 

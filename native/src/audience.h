@@ -24,8 +24,7 @@
 #include "mdsys/reader_page.h"
 #include "mdsys/ring.h"
 
-#define MD_LOSSLESS_WAIT_NS                                                                        \
-    INT64_C(1000000) /* the default; between two flushes, for all together */
+#define MD_LOSSLESS_WAIT_NS INT64_C(1000000) /* the default: for each reader, a pass */
 
 struct md_listener {
     const struct md_reader_ring *place;
@@ -46,7 +45,8 @@ struct md_audience {
     struct md_counter_block *counters;
     uint32_t listener_count;
     uint32_t lossless_count;  /* of the listeners, those waited for or waiting to be granted */
-    int64_t wait_ns;          /* most that it waits for a reader in a pass */
+    int64_t wait_ns;          /* how long it waits for a reader in a pass */
+    uint64_t looked;          /* up to this sequence it has looked for who sleeps */
     uint32_t has_waited;      /* in this pass */
     uint32_t ejection_count;  /* not taken yet */
     uint32_t announced_count; /* of the ejections, those that a status told */
@@ -55,7 +55,7 @@ struct md_audience {
 };
 
 /* Nobody listens yet. writer and counters must outlive it; the writer is its from now on. wait_ns:
- * of all lossless readers together, in a pass, >= 0. */
+ * for each lossless reader, in a pass, >= 0; 0: ejected as soon as it is in the way. */
 void md_audience_init(struct md_audience *audience,
                       struct md_ring_writer *writer,
                       struct md_counter_block *counters,
