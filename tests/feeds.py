@@ -126,7 +126,14 @@ async def serving(
 class FeedMemory:
     """One feed's segments in anonymous memory, and what stands in them."""
 
-    def __init__(self, names: list[str], ring_count: int = 1) -> None:
+    def __init__(
+        self,
+        names: list[str],
+        ring_count: int = 1,
+        *,
+        depth: int = 1024,
+        patience_ns: int = 1_000_000,
+    ) -> None:
         def mapping(size: int) -> mmap.mmap:
             return mmap.mmap(-1, -(-size // 4096) * 4096)
 
@@ -136,9 +143,9 @@ class FeedMemory:
         _native.Cache.create(cache, 16)
         counters = mapping(_native.counters_size(1))
         _native.Counters.create(counters, 1)
-        rings = [mapping(_native.ring_size(1024)) for _ in range(ring_count)]
+        rings = [mapping(_native.ring_size(depth)) for _ in range(ring_count)]
         for index, ring in enumerate(rings):
-            _native.Ring.create(ring, 1024, index, 0)
+            _native.Ring.create(ring, depth, index, 0)
         for memory in (symbols, cache, counters, *rings):
             _native.publish_segment(memory, time.time_ns())
         self.symbols = _native.Symbols(symbols, True)
@@ -150,11 +157,19 @@ class FeedMemory:
             index: _native.RingWriter(ring, os.getpid(), 1, time.time_ns())
             for index, ring in enumerate(rings)
         }
-        self.feed = Feed(self.writers, self.counter_segment, 0)
+        self.feed = Feed(self.writers, self.counter_segment, 0, patience_ns)
         self.venue = VenueFeed(
             self.feed, "binance_spot", "BINANCE", names, self.symbols, self.cache
         )
-        self._poller = _consume.Poller([_native.Ring(ring) for ring in rings])
+        self.rings = [_native.Ring(ring) for ring in rings]
+        self._poller = _consume.Poller(self.rings)
+
+    def new_page(self, reader: int, name: bytes = b"test") -> mmap.mmap:
+        """Return a reader's page as the daemon lays it out, not added to the feed yet."""
+        page = mmap.mmap(-1, -(-_native.reader_page_size() // 4096) * 4096)
+        _native.ReaderPage.create(page, reader, name, 200, True, 0.8, 10_000, -1)
+        _native.publish_segment(page, time.time_ns())
+        return page
 
     def records(self) -> np.ndarray[Any, Any]:
         """Return what was published since the last call."""

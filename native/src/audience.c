@@ -80,7 +80,10 @@ static void grant(struct md_audience *audience, struct md_listener *listener) {
             int sound = next <= writer->next && claimed_max <= limit_of(writer, next);
             listener->next = sound ? next : writer->next;
             listener->grant = i;
-            md_store_release_u64(&free->from, listener->next); /* after it was nobody's */
+            /* Whoever is being lapped goes on half a ring behind the newest record, so it may pass
+             * over what is kept for it: promise what lies behind that. */
+            uint64_t from = sound ? next : writer->next + (writer->mask + 1) / 2;
+            md_store_release_u64(&free->from, from); /* after it was nobody's */
             md_store_release_u64(&free->ejected, 0);
             md_store_release_u64(&free->reader_id, listener->reader_id); /* G1: pairs with G2 */
             return;
