@@ -8,12 +8,13 @@
  * compares and queues each word of futex_waitv under that word's lock, one word after the other.
  * The one-second time-out of P5 is left out: here a lost wake-up lasts.
  *
- * READERS x RINGS, every reader reads all rings; each ring's writer makes up to FLUSHES flushes.
+ * READERS x RINGS, every reader reads all rings; each ring's writer publishes up to RECORDS, and
+ * flushes after one or several; a flush with nothing new since it last looked does not look.
  * REGISTER: writers learn of the readers during the run. STOP: a thread of reader 0 stops it.
  *
  * Forbidden: lost_wake_up. Found without a fence (NO_P3, NO_B2), the recheck (NO_P4), the count or
  * the wake (NO_B4, NO_B5), with the bell read too late (P1_AFTER_P4), and with REGISTER where a new
- * reader's flag is not looked at at once (NO_ADD_FLUSH). Forbidden with STOP: slept_through_stop.
+ * reader's flag is not looked at at once (NO_ADD_RING). Forbidden with STOP: slept_through_stop.
  * Found when the stop word is not among what P5 waits for (NO_STOP_WORD).
  */
 #ifndef READERS
@@ -22,8 +23,8 @@
 #ifndef RINGS
 #define RINGS 1
 #endif
-#ifndef FLUSHES
-#define FLUSHES 2
+#ifndef RECORDS
+#define RECORDS 2
 #endif
 
 #define AT(reader, ring) ((reader) * RINGS + (ring))
@@ -107,6 +108,7 @@ end:
 
 /* From B2 to B5. count: the writer's own copy of its bell. */
 inline fence_and_ring() {
+    looked = seq;
 #ifndef NO_B2
     empty(writer_stores[ring]); /* B2 */
 #endif
@@ -145,20 +147,20 @@ inline fence_and_ring() {
 }
 
 proctype a_writer(byte ring) {
-    byte seq, count, reader;
+    byte seq, looked, count, reader;
     bool ringing;
     do
-    :: seq < FLUSHES ->
+    :: seq < RECORDS ->
        seq++;
-       writer_stores[ring] ! SLOT, seq; /* B1 */
-       fence_and_ring()
+       writer_stores[ring] ! SLOT, seq /* B1 */
+    :: looked != seq -> fence_and_ring()
 #ifdef REGISTER
     :: d_step { !known[AT(0, ring)] -> known[AT(0, ring)] = true }
-#ifndef NO_ADD_FLUSH
+#ifndef NO_ADD_RING
        fence_and_ring()
 #endif
 #endif
-    :: break
+    :: looked == seq -> break
     od
 }
 

@@ -1,19 +1,14 @@
 /* The ring, on a machine that reorders: is there a run in which a reader accepts a torn record?
  *
  * Models native/include/mdsys/ring.h: md_ring_claim, md_slot_fill and md_ring_release (W1..W4)
- * against md_reader_read (R1..R4), with the labels that stand there. spin itself knows only
- * sequential consistency, so what a weaker machine may do is spelt out:
- *
- *   stores  wait in the writer's buffer and reach memory in any order, but those to one place in
- *           the order they were made, and a release store (W4) after all before it. A release fence
- *           (W2) waits until the buffer is empty; since the writer loads nothing, that is no more
- *           than to keep what follows behind what precedes.
- *   loads   of payload words (R2) are issued, and take place whenever they like, but after the
- *           acquire load before them (R1) and before the acquire fence behind them (R3).
+ * against md_reader_try (R1..R4), with the labels that stand there. Stores are reordered as in
+ * stores.inc. Loads of payload words (R2) are issued, and take place whenever they like, but after
+ * the acquire load before them (R1) and before the acquire fence behind them (R3).
  *
  * DEPTH slots of a sequence and two words, each of which holds the record's number; a fill that is
  * abandoned leaves another. Frames of up to FRAME records, claimed AHEAD, rewind after an error;
  * batches of up to BATCH records with one recheck; after a lap the reader goes on anywhere.
+ * CLAIM_BATCH: a frame is claimed at once, as by md_ring_claim_batch.
  *
  * Forbidden: torn_record_delivered. Found without the claim or its fence (NO_W1, NO_W2), with a
  * release that is a plain store (NO_W4), likewise R1 (NO_R1), without the fence or the recheck
@@ -35,67 +30,14 @@
 #define LAST 6 /* records */
 #endif
 #define ABANDONED 64 /* in a word: more than any sequence */
-#define STORES 6     /* as many as are ever made from fence to fence */
-
 #define SEQ(s) (3 * ((s) % DEPTH))
 #define WORD(s, i) (3 * ((s) % DEPTH) + 1 + (i))
 
-byte memory[3 * DEPTH];
-
-/* The writer's store buffer, the oldest store first. */
-byte place[STORES], value[STORES], stores;
-bool release[STORES];
-
-#define MAY_PASS(later, earlier) (place[earlier] != place[later])
-#define FREE(i) (i < stores && !release[i])
-
-inline drain(which) {
-    memory[place[which]] = value[which];
-    at = which;
-    do
-    :: at + 1 < stores ->
-       place[at] = place[at + 1];
-       value[at] = value[at + 1];
-       release[at] = release[at + 1];
-       at++
-    :: else -> break
-    od;
-    stores--;
-    place[stores] = 0;
-    value[stores] = 0;
-    release[stores] = false;
-    at = 0
-}
-
-active proctype store_buffer() {
-    byte at;
-end:
-    do
-    :: d_step { stores > 0 -> drain(0) }
-    :: d_step { FREE(1) && MAY_PASS(1, 0) -> drain(1) }
-    :: d_step { FREE(2) && MAY_PASS(2, 0) && MAY_PASS(2, 1) -> drain(2) }
-    :: d_step { FREE(3) && MAY_PASS(3, 0) && MAY_PASS(3, 1) && MAY_PASS(3, 2) -> drain(3) }
-    :: d_step {
-           FREE(4) && MAY_PASS(4, 0) && MAY_PASS(4, 1) && MAY_PASS(4, 2) && MAY_PASS(4, 3) ->
-           drain(4)
-       }
-    :: d_step {
-           FREE(5) && MAY_PASS(5, 0) && MAY_PASS(5, 1) && MAY_PASS(5, 2) && MAY_PASS(5, 3) &&
-               MAY_PASS(5, 4) ->
-           drain(5)
-       }
-    od
-}
-
-inline store(where, what, is_release) {
-    d_step {
-        stores < STORES ->
-        place[stores] = where;
-        value[stores] = what;
-        release[stores] = is_release;
-        stores++
-    }
-}
+#define PLACES (3 * DEPTH)
+#ifdef CLAIM_BATCH
+#define STORES 7
+#endif
+#include "stores.inc"
 
 inline mark(s) {
 #ifndef NO_W1
@@ -111,14 +53,22 @@ inline mark(s) {
 #define W4_IS_RELEASE true
 #endif
 
-inline fill(s, salt) {
+inline claim(s) {
     if
     :: s - first >= AHEAD -> mark(s)
     :: else
-    fi;
+    fi
+}
+
+inline fence() {
 #ifndef NO_W2
-    stores == 0; /* W2 */
+    stores == 0 /* W2 */
+#else
+    skip
 #endif
+}
+
+inline fill(s, salt) {
     store(WORD(s, 0), s + salt, false); /* W3 */
     store(WORD(s, 1), s + salt, false)
 }
@@ -137,10 +87,23 @@ active proctype writer() {
        :: salt = ABANDONED
        fi;
        s = first;
+#ifdef CLAIM_BATCH
+       do
+       :: s < first + count -> claim(s); s++
+       :: else -> break
+       od;
+       s = first;
+       fence();
        do
        :: s < first + count -> fill(s, salt); s++
        :: else -> break
        od;
+#else
+       do
+       :: s < first + count -> claim(s); fence(); fill(s, salt); s++
+       :: else -> break
+       od;
+#endif
        if
        :: salt == 0 ->
           do

@@ -33,26 +33,38 @@ MEMORY_MB, DEPTH_MAX = 1000, 100_000  # twice what the largest needs, a hundred 
 
 SOUND = [
     ("ring", ""),
-    ("ring", "AHEAD=2"),
+    ("ring", "AHEAD=2 LAST=5"),
     ("ring", "BATCH=3 LAST=5"),
+    ("ring", "CLAIM_BATCH LAST=5"),
+    ("cache", ""),
     ("bell", ""),  # two readers of one ring
     ("bell", "READERS=1 RINGS=2"),
-    ("bell", "READERS=1 REGISTER FLUSHES=3"),
+    ("bell", "READERS=1 REGISTER RECORDS=3"),
     ("bell", "READERS=1 STOP"),
     ("lossless", ""),
-    ("lossless", "DIES"),
+    ("lossless", "CLAIM_BATCH"),
+    ("lossless", "DIES LAST=7"),
 ]
 
 # What is broken on purpose, and the forbidden state that this must lead to.
 TORN, ASLEEP, UNREAD = "torn_record_delivered", "lost_wake_up", "overwritten_unread"
+CELL, HELD, BELIEVED = "torn_cell", "waited_too_long", "beyond_belief"
 BROKEN = [
     ("ring", "NO_W1", TORN),
     ("ring", "NO_W2 DEPTH=2 FRAME=1 BATCH=1", TORN),
+    ("ring", "NO_W2 CLAIM_BATCH DEPTH=2 FRAME=1 BATCH=1", TORN),
     ("ring", "NO_W4", TORN),
     ("ring", "NO_R1", TORN),
     ("ring", "NO_R3", TORN),
     ("ring", "NO_R4", TORN),
     ("ring", "RECHECK_LAST", TORN),
+    ("cache", "NO_C1", CELL),
+    ("cache", "NO_C2", CELL),
+    ("cache", "NO_C4", CELL),
+    ("cache", "NO_ODD", CELL),
+    ("cache", "NO_D1", CELL),
+    ("cache", "NO_D3", CELL),
+    ("cache", "NO_D4", CELL),
     ("bell", "NO_P3", ASLEEP),
     ("bell", "NO_B2", ASLEEP),
     ("bell", "NO_P4", ASLEEP),
@@ -60,18 +72,20 @@ BROKEN = [
     ("bell", "NO_B5", ASLEEP),
     ("bell", "P1_AFTER_P4", ASLEEP),
     ("bell", "NO_P3 READERS=1 RINGS=2", ASLEEP),
-    ("bell", "NO_B2 READERS=1 RINGS=2", ASLEEP),
-    ("bell", "NO_ADD_FLUSH READERS=1 REGISTER", ASLEEP),
+    ("bell", "NO_ADD_RING READERS=1 REGISTER", ASLEEP),
     ("bell", "NO_STOP_WORD READERS=1 STOP", "slept_through_stop"),
     ("lossless", "NO_AHEAD_MARGIN", UNREAD),
-    ("lossless", "NO_SLACK DIES", UNREAD),
+    ("lossless", "NO_SLACK DIES LAST=7", UNREAD),
     ("lossless", "NO_SLACK A0_EARLY", UNREAD),
     ("lossless", "GRANT_BY_NEXT", UNREAD),
     ("lossless", "ASK_ONCE", UNREAD),
-    ("lossless", "NO_EJECT", "waited_too_long"),
-    ("lossless", "NO_LOWER", "beyond_belief"),
-    ("lossless", "NO_UPPER", "beyond_belief"),
-    ("lossless", "FAIR", "ejected_unheard"),
+    ("lossless", "PROMISE_NEXT", "passed_over"),
+    ("lossless", "NO_EJECT", HELD),
+    ("lossless", "CHARGE_WHO_STAYS", HELD),
+    ("lossless", "NO_LOWER", BELIEVED),
+    ("lossless", "NO_UPPER", BELIEVED),
+    ("lossless", "SHARED_BUDGET", "ejected_unheard"),
+    ("lossless", "EJECT_BLIND", "ejected_unseen"),
 ]
 
 
@@ -80,7 +94,7 @@ def search(model: str, switches: str, where: Path) -> str:
     defines = [f"-D{switch}" for switch in switches.split()]
     for command in (
         ["spin", "-a", *defines, str(MODELS / f"{model}.pml")],
-        ["gcc", "-O1", "-w", "-DSAFETY", f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c"],
+        ["gcc", "-O0", "-w", "-DSAFETY", f"-DMEMLIM={MEMORY_MB}", "-o", "pan", "pan.c"],
         ["./pan", f"-m{DEPTH_MAX}"],
     ):
         result = subprocess.run(

@@ -17,7 +17,7 @@ SHARED = sorted(
 )
 
 ACCESS = re.compile(
-    r"\b(?:md_(?:load|store)_[a-z_]+_[iu]\d+|md_fence_[a-z_]+|md_word_copy|__atomic_\w+)\("
+    r"\b(?:md_(?:load|store)_[a-z_]+_[iu]\d+|md_fence_[a-z_]+|md_word_copy|md_pair_\w+|__atomic_\w+)\("
 )
 DEFINITION = re.compile(r"^(?:[a-z][\w* ]* \*?)?(md_\w+|[a-z_]+)\((?!.*;\s*$)", re.MULTILINE)
 LABEL = re.compile(r"\b[A-DGPRSW]\d\b")
@@ -76,6 +76,7 @@ md_f(const struct md_x *x,
         ("void md_f(int a) {\n    md_fence_release();\n}\n", {"x.h:md_f"}),
         (TWO_LINES, {"x.h:md_f"}),
         ("static void f(void) {\n    md_word_copy(a, b);\n}\n", {"x.h:f"}),
+        ("static void f(void) {\n    md_pair_store(a, b);\n}\n", {"x.h:f"}),
         ("void md_f(int a) {\n    /* md_fence_release(); */\n    md_load8(a, b);\n}\n", set()),
         ("void md_f(int a);\nvoid md_g(void) {\n    md_fence_acquire();\n}\n", {"x.h:md_g"}),
     ],
