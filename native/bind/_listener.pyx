@@ -174,7 +174,7 @@ cdef class Feed:
             from now on: nothing else may publish through them.
         counters: The counters segment.
         feed: Index of this process's block in it.
-        lossless_wait_ns: Most that a ring's lossless readers are waited for between two flushes.
+        lossless_wait_ns: Most that each lossless reader of a ring is waited for between two flushes.
     """
 
     cdef object writers

@@ -84,6 +84,20 @@ def test_thread_sanitizer_finds_no_race_around_the_bell(cc: str) -> None:
     check(program, "threads", 2, ROUNDS // 10, 100)
 
 
+@pytest.mark.parametrize("cc", FAMILIES)
+def test_reader_that_creeps_is_ejected_once_it_has_had_its_share_of_patience(cc: str) -> None:
+    _, waited, *_, ejected = check(compiled("wait_budget.c", cc), "creeps").replace(",", "").split()
+    assert ejected == "1"
+    assert 1_000_000 <= int(waited) < 1_020_000  # by the program's own clock
+
+
+@pytest.mark.parametrize("cc", FAMILIES)
+def test_reader_that_catches_up_while_its_writer_yields_stays(cc: str) -> None:
+    out = check(compiled("wait_budget.c", cc), "yields")
+    assert out.endswith("ejected 0\n")
+    assert not out.startswith("waited 0 "), "it was never in the way"
+
+
 # What each line is good for: without it the same programs fail.
 
 
