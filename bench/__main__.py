@@ -6,9 +6,11 @@ import argparse
 import fnmatch
 import importlib
 import json
+import operator
 import platform
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -19,9 +21,16 @@ from bench.lib import BIN_DIR, ROOT, Context, Result, Skipped, choose_cores, iso
 MODULES = (
     "bench_ring_latency",
     "bench_ring_throughput",
+    "bench_ring_batches",
     "bench_ring_torn",
+    "bench_ring_readers",
+    "bench_ring_stopped",
+    "bench_poll_rings",
+    "bench_wake",
+    "bench_bell",
     "bench_python_latency",
     "bench_python_poll",
+    "bench_consumer",
     "bench_decode",
     "bench_ingest",
     "bench_ingest_latency",
@@ -33,9 +42,17 @@ GOALS: dict[str, tuple[str, float]] = {
     "ring.throughput_single": (">=", 1.5),
     "ring.throughput_batch64": (">=", 5.0),
     "ring.torn_reads": ("<=", 0.0),
+    "ring.stopped_reader": (">=", 0.95),
+    "ring.stopped_reader_parked": (">=", 0.95),
+    "ring.stopped_reader_conflate": (">=", 0.95),
+    "ring.stopped_reader_conflate_parked": (">=", 0.95),
+    "wake.park_idle_cpu": ("<", 1.0),
     "python.latency_p50": ("<=", 2.5),
     "peer.iceoryx2_p50": (">=", 25.0),
     "peer.pyzmq_p50": (">=", 250.0),
+    "peer.pipe_p50": (">=", 150.0),
+    "consumer.numba_vs_c": ("<=", 1.3),
+    "consumer.numba_vs_c_call": ("<=", 1.3),
     "python.poll64_per_record": ("<=", 0.25),
     "ingest.vs_epoll": (">=", 0.85),
     "ingest.vs_plain": (">=", 50.0),
@@ -46,6 +63,17 @@ GOALS: dict[str, tuple[str, float]] = {
     "decode.binance_quote": (">=", 20.0),
 }
 """What DESIGN.md asks of the ratio."""
+MEETS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt}
+VERSIONS = (
+    "numpy",
+    "numba",
+    "picows",
+    "uvloop",
+    "websockets",
+    "msgspec",
+    "iceoryx2",
+    "pyzmq",
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,7 +96,10 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"no bench is named {' '.join(options.names)}; see --list")
     wanted = [int(core) for core in options.cores.split(",")] if options.cores else None
     context = Context(choose_cores(wanted), 0.5 if options.quick else options.seconds)
-    print_facts(context)
+    context.facts = facts_of(context.cores)
+    for fact, text in context.facts.items():
+        print(f"{fact:9} {text}")
+    print()
     results, failed = run_all(chosen, context, options.names)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps([as_json(result) for result in results], indent=1) + "\n")
@@ -129,8 +160,7 @@ def print_line(result: Result) -> None:
     if result.name in GOALS:
         sign, limit = GOALS[result.name]
         goal = f"{sign} {limit:g}"
-        met = result.ratio <= limit if sign == "<=" else result.ratio >= limit
-        verdict = "ok" if met else "LOW" if sign == ">=" else "HIGH"
+        verdict = "ok" if MEETS[sign](result.ratio, limit) else "LOW" if sign == ">=" else "HIGH"
     print(
         f"{result.name:30} {result.value:>10.4g} {result.unit:8} {result.ratio:>7.3g} {goal:>8}"
         f" {verdict:4}{result.spread}  {result.yardstick}",
@@ -145,8 +175,8 @@ def as_json(result: Result) -> dict[str, object]:
     return line
 
 
-def print_facts(context: Context) -> None:
-    """Print the host's facts, which every figure depends on."""
+def facts_of(cores: tuple[int, int]) -> dict[str, str]:
+    """Return the host's facts, which every figure depends on."""
     cpu = next(
         (
             line.split(":", 1)[1].strip()
@@ -157,25 +187,21 @@ def print_facts(context: Context) -> None:
     )
     governor = "".join(lines_of("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"))
     pages = "/sys/kernel/mm/transparent_hugepage"
-    versions = ", ".join(
-        f"{name} {version_of(name)}"
-        for name in ("numpy", "picows", "uvloop", "websockets", "msgspec", "iceoryx2", "pyzmq")
-    )
+    versions = ", ".join(f"{name} {version_of(name)}" for name in VERSIONS)
     compiler = subprocess.run(["cc", "--version"], capture_output=True, text=True, check=False)
-    print(f"kernel    {platform.release()}; load {lines_of('/proc/loadavg')[0]}")
-    print(f"cpu       {cpu}, {len(list(Path('/sys/bus/cpu/devices').glob('cpu*')))} cores")
-    print(
-        f"cores     {context.cores[0]} and {context.cores[1]}; isolated"
-        f" {isolated_cores() or 'none'}; governor {governor or 'not visible'}"
-    )
-    print(
-        f"pages     anonymous {current(f'{pages}/enabled')},"
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "kernel": f"{platform.release()}; load {lines_of('/proc/loadavg')[0]}",
+        "cpu": f"{cpu}, {len(list(Path('/sys/bus/cpu/devices').glob('cpu*')))} cores",
+        "cores": f"{cores[0]} and {cores[1]}; isolated {isolated_cores() or 'none'};"
+        f" governor {governor or 'not visible'}",
+        "pages": f"anonymous {current(f'{pages}/enabled')},"
         f" shared {current(f'{pages}/shmem_enabled')},"
-        f" hugetlb {''.join(lines_of('/proc/sys/vm/nr_hugepages'))}"
-    )
-    print(f"commit    {commit()}")
-    print(f"versions  python {platform.python_version()}, {versions}")
-    print(f"compiler  {compiler.stdout.splitlines()[0] if compiler.stdout else 'none'}\n")
+        f" hugetlb {''.join(lines_of('/proc/sys/vm/nr_hugepages'))}",
+        "commit": commit(),
+        "versions": f"python {platform.python_version()}, {versions}",
+        "compiler": compiler.stdout.splitlines()[0] if compiler.stdout else "none",
+    }
 
 
 def lines_of(path: str) -> list[str]:

@@ -166,6 +166,48 @@ static inline void bench_print_percentiles(
     fflush(stdout);
 }
 
+/* A distribution of times, for plots: 64 buckets to each doubling, from 1 ns to an hour. */
+enum { BENCH_OCTAVES = 42, BENCH_STEPS = 64 };
+
+struct bench_histogram {
+    uint64_t count[BENCH_OCTAVES * BENCH_STEPS];
+};
+
+static inline void bench_histogram_add(struct bench_histogram *histogram, double ns) {
+    uint64_t v = ns > 1 ? (uint64_t)(ns * BENCH_STEPS) : BENCH_STEPS;
+    unsigned octave = 57u - (unsigned)__builtin_clzll(v); /* v is in [64, 2^57) */
+    uint64_t at = octave * BENCH_STEPS + (v >> octave) - BENCH_STEPS;
+    uint64_t last = BENCH_OCTAVES * BENCH_STEPS - 1;
+    histogram->count[at < last ? at : last]++;
+}
+
+/* What bench_print_percentiles has sorted. */
+static inline void bench_histogram_fill(struct bench_histogram *histogram,
+                                        const uint32_t *samples,
+                                        size_t count,
+                                        double scale,
+                                        uint32_t step) {
+    for (size_t i = 0; i < count; i++) {
+        bench_histogram_add(histogram, scale * (samples[i] - step / 2.0));
+    }
+}
+
+/* One line: {"histogram": name, "placement": where, "counts": [[ns, count], ...]}, ns ascending. */
+static inline void
+bench_print_histogram(const struct bench_histogram *histogram, const char *name, unsigned where) {
+    const char *comma = "";
+    printf("{\"histogram\": \"%s\", \"placement\": %u, \"counts\": [", name, where);
+    for (unsigned i = 0; i < BENCH_OCTAVES * BENCH_STEPS; i++) {
+        if (histogram->count[i] != 0) {
+            double ns = (double)(BENCH_STEPS + i % BENCH_STEPS + 0.5) / BENCH_STEPS;
+            ns *= (double)(UINT64_C(1) << i / BENCH_STEPS);
+            printf("%s[%.4g, %lu]", comma, ns, (unsigned long)histogram->count[i]);
+            comma = ", ";
+        }
+    }
+    printf("]}\n");
+}
+
 static inline int bench_core(const char *text) {
     char *end;
     long core = strtol(text, &end, 10);

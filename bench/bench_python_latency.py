@@ -8,7 +8,8 @@ A sample is half a round trip, of a block of ten so that the clock's own 40 ns d
 value is the median block of a round. Rounds of the tight C ping-pong between the same two processes
 lie before and after. The peers do the same with the same 64 bytes, each as its manual shows: a
 blocking receive where there is one, else a loop over a receive that returns at once. Their ratio
-says how many times slower they are than mdsys in the round beside.
+says how many times slower they are than mdsys in the round beside. For the plot, further rounds
+time every single trip, half of the clock's reading included.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import signal
 import statistics
 import time
 import traceback
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
 from pathlib import Path
@@ -35,6 +37,7 @@ from bench.lib import (
     Context,
     Pair,
     Result,
+    bucket_ns,
     by_placement,
     compile_extension,
     fail,
@@ -67,6 +70,9 @@ class Link(Protocol):
 
     def ping(self, blocks: list[int]) -> None:
         """Send and wait for the answer; add the ns that each block took."""
+
+    def sample(self, trips: list[int]) -> None:
+        """Do the same; add the ns that each trip took."""
 
     def pong(self) -> None:
         """Answer as often."""
@@ -111,6 +117,19 @@ class Mdsys:
             if price[0] != number or seq[0] != self.writer.next - 1:
                 fail(f"python.latency: block {number} came back as {price[0]} of {seq[0]}")
 
+    def sample(self, trips: list[int]) -> None:
+        """See Link."""
+        publish, poll, record = self.writer.publish_records, self.poller.poll_into, self.record
+        clock = time.perf_counter_ns
+        start = clock()
+        for _ in range(self.trips):
+            publish(record)
+            while not poll(record):
+                pass
+            now = clock()
+            trips.append(now - start)
+            start = now
+
     def pong(self) -> None:
         """See Link."""
         publish, poll, record = self.writer.publish_records, self.poller.poll_into, self.record
@@ -150,6 +169,18 @@ class BytesLink:
             blocks.append(clock() - start)
             if answer != message:
                 fail(f"{type(self).__name__}: another message came back")
+
+    def sample(self, trips: list[int]) -> None:
+        """See Link."""
+        send, receive, clock = self.send, self.receive, time.perf_counter_ns
+        message = bytes(64)
+        start = clock()
+        for _ in range(self.trips):
+            send(message)
+            receive()
+            now = clock()
+            trips.append(now - start)
+            start = now
 
     def pong(self) -> None:
         """See Link."""
@@ -348,6 +379,13 @@ class Ends:
         self.links[index].ping(blocks)
         return statistics.median(blocks) / BLOCK / 2
 
+    def sample(self, index: int) -> Counter[float]:
+        """A: play a link for one round; how often half a round trip took how long."""
+        trips: list[int] = []
+        self.tell(index)
+        self.links[index].sample(trips)
+        return Counter(bucket_ns(trip / 2) for trip in trips)
+
     def stop(self) -> None:
         """A: end B and wait for it."""
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -391,6 +429,7 @@ def run(context: Context) -> list[Result]:
             context.notice(f"{name}: {package} is not installed (pip install 'mdsys[bench]')")
     ours: list[Pair] = []
     peers: dict[str, list[Pair]] = {name: [] for name in names}
+    trips: dict[tuple[str, str], Counter[float]] = defaultdict(Counter)
     with two_ends(context.cores, links) as ends:
         end = time.monotonic() + context.seconds
         while time.monotonic() < end or len(ours) < 3:
@@ -402,6 +441,15 @@ def run(context: Context) -> list[Result]:
                 ours.append(Pair(value, floor, placement(floor)))
             for index, name in enumerate(names, start=1):
                 peers[name].append(Pair(ends.ping(index), value, placement(floor)))
+            for index, name in enumerate((NAMES[0], *names)):
+                trips[name, placement(floor)] += ends.sample(index)
+    context.save(
+        "python_latency",
+        [
+            {"name": name, "placement": where, "counts": sorted(counts.items())}
+            for (name, where), counts in trips.items()
+        ],
+    )
     results: list[Result] = []
     for name, yardstick, pairs in (
         (NAMES[0], "ping-pong", ours),

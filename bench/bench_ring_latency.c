@@ -16,7 +16,8 @@
  * Cores: 2, both busy. The ring's reader spins as mdsys's readers do, with a pause: two cores that
  * fetch a line as fast as they can get into each other's way. So the tight floor is not the least
  * that the hardware can do, only the usual yardstick; hence both. Use:
- * bench_ring_latency CORE_A CORE_B MS DEPTH
+ * bench_ring_latency CORE_A CORE_B MS DEPTH SHARED_NS NEAR_NS; the last two tell placements apart
+ * by the tight floor's median, so that the distributions, printed at the end, are of one each.
  */
 #include "bench.h"
 
@@ -220,32 +221,58 @@ static void run_b(struct arena *arena, struct end *end, uint64_t step) {
     }
 }
 
-static void run_a(struct arena *arena, struct end *end, struct clock clock, int64_t until_ns) {
+enum phase { FLOOR, FLOOR_PAUSE, RING, RING_PACED, FLOOR_PACED, PHASES };
+enum { PLACEMENTS = 3 };
+
+static const char *const PHASE_NAME[] = {
+    "floor", "floor_pause", "ring", "ring_paced", "floor_paced"};
+
+struct report {
+    struct clock clock;
+    double limit_ns[PLACEMENTS - 1];
+    unsigned where; /* the round's placement */
+    struct bench_histogram histogram[PLACEMENTS][PHASES];
+};
+
+/* Samples of a phase, of half a round trip each or of a whole one. Sorts them. */
+static void
+tell(struct report *report, enum phase phase, uint32_t *samples, size_t count, double scale) {
+    uint32_t granule = report->clock.granule;
+    scale *= report->clock.ns;
+    bench_print_percentiles(PHASE_NAME[phase], samples, count, scale, granule);
+    if (phase == FLOOR) {
+        double median = scale * (samples[count / 2] - granule / 2.0);
+        report->where = (median >= report->limit_ns[0]) + (median >= report->limit_ns[1]);
+    }
+    bench_histogram_fill(&report->histogram[report->where][phase], samples, count, scale, granule);
+}
+
+static void run_a(struct arena *arena, struct end *end, struct report *report, int64_t until_ns) {
     static uint32_t samples[TRIPS];
-    const double half = clock.ns / 2;
     for (uint64_t round = 1; bench_now_ns() < until_ns; round++) {
         md_store_release_u64(&arena->round.value, round);
         ping_floor(end, false, samples);
-        bench_print_percentiles("floor", samples, TRIPS, half, clock.granule);
+        tell(report, FLOOR, samples, TRIPS, 0.5);
         ping_floor(end, true, samples);
-        bench_print_percentiles("floor_pause", samples, TRIPS, half, clock.granule);
+        tell(report, FLOOR_PAUSE, samples, TRIPS, 0.5);
         ping_ring(end, samples);
-        bench_print_percentiles("ring", samples, TRIPS, half, clock.granule);
+        tell(report, RING, samples, TRIPS, 0.5);
         for (unsigned floor = 0; floor < 2; floor++) {
-            paced_send(arena, end, floor, clock.step);
-            bench_print_percentiles(floor ? "floor_paced" : "ring_paced",
-                                    arena->stamps,
-                                    PACED,
-                                    clock.ns,
-                                    clock.granule);
+            paced_send(arena, end, floor, report->clock.step);
+            tell(report, floor ? FLOOR_PACED : RING_PACED, arena->stamps, PACED, 1);
         }
     }
     md_store_release_u64(&arena->round.value, ROUND_STOP);
+    for (unsigned where = 0; where < PLACEMENTS; where++) {
+        for (unsigned phase = 0; phase < PHASES; phase++) {
+            bench_print_histogram(&report->histogram[where][phase], PHASE_NAME[phase], where);
+        }
+    }
 }
 
 int main(int argc, char **argv) {
-    if (argc != 5) {
-        fprintf(stderr, "use: %s CORE_A CORE_B MILLISECONDS DEPTH\n", argv[0]);
+    if (argc != 7) {
+        fprintf(stderr, "use: %s CORE_A CORE_B MILLISECONDS DEPTH SHARED_NS NEAR_NS\n", argv[0]);
         return 64;
     }
     int core_a = bench_core(argv[1]), core_b = bench_core(argv[2]);
@@ -272,7 +299,11 @@ int main(int argc, char **argv) {
         _exit(end.wrong != 0);
     }
     struct end end = make_end(&arena->there, &arena->back, depth);
-    run_a(arena, &end, clock, bench_now_ns() + milliseconds * 1000000);
+    static struct report report;
+    report.clock = clock;
+    report.limit_ns[0] = strtod(argv[5], NULL);
+    report.limit_ns[1] = strtod(argv[6], NULL);
+    run_a(arena, &end, &report, bench_now_ns() + milliseconds * 1000000);
     if (bench_wait_child() != 0 || end.wrong != 0 || end.in.lost != 0) {
         fprintf(stderr, "bench: a record arrived altered or not at all\n");
         return 1;

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from bench.lib import (
+    PLACEMENT_NS_MAX,
     STEADY,
     Context,
     Pair,
@@ -34,13 +35,26 @@ NAMES = (
 def run(context: Context) -> list[Result]:
     """Run the C program and pair its rounds."""
     program = compile_c("bench_ring_latency", ["bench/bench_ring_latency.c"])
+    limits = list(PLACEMENT_NS_MAX.values())[:-1]
     lines = run_program(
-        [program, *context.cores, int(context.seconds * 1000), DEPTH],
+        [program, *context.cores, int(context.seconds * 1000), DEPTH, *limits],
         timeout=60 + 4 * context.seconds,
     )
+    pages = lines[0]["memory_huge_kib"] // 2048
+    mode = f"{pages} pages of 2 MB" if pages else "4 KiB pages"
     if lines[0]["memory_huge_kib"] * 1024 < 2 * 64 * DEPTH:
         context.notice("ring.latency: no 2 MB pages to be had, so p99 and p99.9 hold page walks")
-    rounds = split_rounds(lines[1:])
+    histograms = [line for line in lines if "histogram" in line and line["counts"]]
+    places = list(PLACEMENT_NS_MAX)
+    context.save(
+        "ring_latency",
+        [
+            {"name": one["histogram"], "placement": places[one["placement"]], "pages": mode}
+            | {"counts": one["counts"]}
+            for one in histograms
+        ],
+    )
+    rounds = split_rounds([line for line in lines if "phase" in line])
     results: list[Result] = []
     for ours, floor, prefix, text in (
         ("ring", "floor", "ring.latency_{}", "ping-pong"),
@@ -54,7 +68,7 @@ def run(context: Context) -> list[Result]:
             ]
             for where, group in by_placement(pairs).items():
                 line = name_of(name, where, results)
-                results.append(summarise(line, "ns", f"{text}, {where}", group))
+                results.append(summarise(line, "ns", f"{text}, {where}, {mode}", group))
     return results
 
 

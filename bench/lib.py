@@ -9,13 +9,14 @@ is reported is the median of the rounds' ratios.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import statistics
 import subprocess
 import sysconfig
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -55,6 +56,14 @@ class Context:
     wanted: list[str] = field(default_factory=list)
     """Names of the lines that were asked for."""
     notices: list[str] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+    """Of the host, which every figure depends on."""
+
+    def save(self, name: str, curves: Sequence[Mapping[str, Any]]) -> None:
+        """Write what bench/plot.py draws: .bench/NAME.json."""
+        path = BIN_DIR.parent / f"{name}.json"
+        text = json.dumps({"facts": self.facts, "curves": list(curves)})
+        path.write_text(f"{text}\n")
 
     def wants(self, name: str) -> bool:
         """Return whether a line was asked for."""
@@ -143,6 +152,7 @@ def compile_extension(name: str, source: str) -> None:
         libs=["-shared"],
     )
     assert program.exists()
+    importlib.invalidate_caches()  # the folder may be newer than the first look for it
 
 
 def run_program(command: Sequence[str | Path | int], *, timeout: float) -> list[dict[str, Any]]:
@@ -169,6 +179,13 @@ def run_program(command: Sequence[str | Path | int], *, timeout: float) -> list[
 def placement(floor_ns: float) -> str:
     """Name where the two cores were when the tight ping-pong took ``floor_ns``."""
     return next(name for name, limit in PLACEMENT_NS_MAX.items() if floor_ns < limit)
+
+
+def bucket_ns(ns: float) -> float:
+    """Return the middle of the bucket that a time falls into, as bench_histogram_add (bench.h)."""
+    value = max(int(ns * 64), 64)
+    octave = value.bit_length() - 7
+    return ((value >> octave) + 0.5) / 64 * 2**octave
 
 
 @dataclass(frozen=True, slots=True)
