@@ -92,11 +92,16 @@ static inline uint64_t md_source_lag(const struct md_source *source) {
     return cursor + 1 > source->reader.next ? cursor + 1 - source->reader.next : 0;
 }
 
-/* Whether any of the rings has something that was not read. */
+/* Whether a ring has something that was not read. */
+static inline int md_source_ready(const struct md_source *source) {
+    const struct md_ring_reader *reader = &source->reader;
+    return md_load_acquire_u64(&reader->slots[reader->next & reader->mask].seq) >= reader->next;
+}
+
+/* Whether any of the rings has. */
 static inline int md_poller_ready(const struct md_poller *poller) {
     for (uint32_t i = 0; i < poller->source_count; i++) {
-        const struct md_ring_reader *reader = &poller->sources[i].reader;
-        if (md_load_acquire_u64(&reader->slots[reader->next & reader->mask].seq) >= reader->next) {
+        if (md_source_ready(&poller->sources[i])) {
             return 1;
         }
     }
@@ -262,7 +267,9 @@ md_poller_read(struct md_poller *poller, struct md_record *out, uint64_t count) 
     for (uint32_t i = 0; i < poller->source_count && n < count; i++) {
         struct md_source *source = &poller->sources[turn];
         turn = turn + 1 == poller->source_count ? 0 : turn + 1;
-        n += md_source_read(poller, source, out + n, count - n);
+        if (md_source_ready(source) || source->pressed != 0) { /* most of many rings are silent */
+            n += md_source_read(poller, source, out + n, count - n);
+        }
     }
     poller->turn = turn;
     if (n != 0) {
