@@ -16,11 +16,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from mdsys.consume.attach import MarketData, attach
+from mdsys.consume.consumer import Consumer
+from mdsys.consume.event import Event
+from mdsys.consume.handler import handler, native_handler
 from mdsys.consume.reader import Reader
 from mdsys.consume.symbol_info import SymbolInfo
 from mdsys.errors import (
     ConfigError,
     FeedError,
+    HandlerError,
     HostError,
     LayoutError,
     MdsysError,
@@ -36,8 +40,11 @@ __all__ = [
     "KIND_DTYPE",
     "TICK",
     "ConfigError",
+    "Consumer",
+    "Event",
     "FeedError",
     "Flag",
+    "HandlerError",
     "HostError",
     "Kind",
     "LayoutError",
@@ -51,6 +58,8 @@ __all__ = [
     "WriterGone",
     "attach",
     "get_include",
+    "handler",
+    "native_handler",
     "to_columns",
 ]
 

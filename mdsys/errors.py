@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ExitCode(IntEnum):
@@ -89,3 +89,19 @@ class WriterGone(RingError):
     """The writer stopped or died; what it published can still be read."""
 
     exit_code = ExitCode.UNAVAILABLE
+
+
+class HandlerError(MdsysError):
+    """A consumer's handler failed; what it raised is the cause, where that is known."""
+
+    def __init__(self, message: str, handler: object, ticks: Any) -> None:
+        """Take what tells which call failed."""
+        super().__init__(message)
+        self.handler = handler
+        self.ticks = ticks
+        """A copy of what the handler was called with: one record, or a batch."""
+
+    @property
+    def tick(self) -> Any:
+        """The record at which it failed, a copy; of a batch, which is handled as one, the first."""
+        return self.ticks[0]

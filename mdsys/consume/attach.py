@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Sequence
+from mmap import mmap
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -53,10 +54,12 @@ class MarketData:
             self.directory = _native.Symbols(map_file(segment_path(ROOT_DIR, instance, "symbols")))
             directory = Path(self.directory.dir)
             self.cache = _native.Cache(map_file(segment_path(directory, instance, "cache")))
-            self.rings: Sequence[_native.Ring] = tuple(
-                _native.Ring(map_file(segment_path(directory, instance, f"ring.{i}")))
+            self.mappings: Sequence[mmap] = [
+                map_file(segment_path(directory, instance, f"ring.{i}"))
                 for i in range(self.directory.ring_count)
-            )
+            ]
+            """Of the rings, in order."""
+            self.rings: Sequence[_native.Ring] = tuple(map(_native.Ring, self.mappings))
             self._check()
         except FileNotFoundError as error:
             raise not_there(instance) from error
@@ -86,7 +89,7 @@ class MarketData:
 
     def close(self) -> None:
         """Detach: drop the mappings; readers that still live keep theirs."""
-        self.rings = ()
+        self.rings = self.mappings = ()
         del self.directory, self.cache
 
     @property
