@@ -6,6 +6,7 @@ machine's owner: the venue's port, the instance, and an end for what goes on unt
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import os
 import re
@@ -16,10 +17,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import mdsys
+from mdsys.daemon.stat_command import take_picture
 from tests.daemons import PATIENCE_S, Daemon, instance
 
 pytestmark = pytest.mark.system
@@ -154,12 +157,24 @@ def test_a_newcomer_sees_ticks_in_the_terminal_in_python_and_in_c(
         assert "BTCUSDT" in newcomer.type(readme.take("mdsys", "check"))
 
         wait_for_trade_and_quote(name, "BINANCE:SYM000000")
-        (program,) = readme.python
+        program, strategy = readme.python
         assert 'attach("default")' in program
         (tmp_path / "watch.py").write_text(program.replace('"default"', f'"{name}"'))
         trades, bid = newcomer.type("python watch.py").strip().rsplit("\n", 1)
         assert re.fullmatch(r"\[[\d. \n]*\]", trades), trades
         assert int(bid) > 0
+
+        (tmp_path / "strategy.py").write_text(strategy.replace('"default"', f'"{name}"'))
+        with newcomer.start("python strategy.py", stdout=subprocess.PIPE) as running:
+            while not any(r["name"] == "strategy" and r["received"] for r in readers_of(name)):
+                assert running.poll() is None
+            running.send_signal(signal.SIGTERM)
+            said, _ = running.communicate(timeout=PATIENCE_S)
+            assert running.returncode == 0
+            figures = ast.literal_eval(said[said.index("{") :])
+            taken = ("received", "filtered", "conflated", "dropped", "lost")
+            published = sum(figures["published"].values())
+            assert sum(figures[word] for word in taken) == published > 0
 
         assert newcomer.type(readme.take("cc")) == ""
         with newcomer.start(readme.take("./trades"), stdout=subprocess.PIPE) as trader:
@@ -170,6 +185,13 @@ def test_a_newcomer_sees_ticks_in_the_terminal_in_python_and_in_c(
         assert daemon.end(signal.SIGINT) == 0
         assert "removed" in newcomer.type(readme.take("mdsys", "clean"), "--instance", name)
         assert readme.commands == [], "nobody has tried these"
+
+
+def readers_of(name: str) -> list[dict[str, Any]]:
+    """Return the registered readers."""
+    readers = take_picture(name)["readers"]
+    assert readers is not None
+    return list(readers)
 
 
 def wait_for_trade_and_quote(name: str, symbol: str) -> None:
