@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mdsys import TICK, Kind, _native
+from mdsys import TICK, Flag, Kind, _native
 from mdsys.errors import InstanceInUse
 from mdsys.record.record import Ticks
 from mdsys.ring.lock import Lock, run_dir, start_ticks
@@ -95,3 +95,10 @@ def trades(count: int, *, symbol_id: int = 1, first: int = 0) -> Ticks:
     ticks["price"], ticks["size"] = number * 7 + 3, number * 11 + 4
     ticks["trade_id"], ticks["conditions"] = number, number * 13 + 5
     return ticks
+
+
+def plain(tick: np.void | Ticks) -> bytes:
+    """Return a record as the feed wrote it, whether it came by the ring or by a refresh."""
+    copy = tick.copy()
+    copy["flags"] &= ~np.uint8(Flag.SNAPSHOT)
+    return copy.tobytes()

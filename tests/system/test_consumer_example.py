@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import shutil
 import signal
 import subprocess
@@ -16,8 +13,8 @@ import pytest
 
 import mdsys
 from mdsys.record.record import Kind, Status
-from mdsys.ring.control_socket import ask, connect
 from mdsys.ring.segment import remove_segments
+from tests.consumers import Consumer, consuming, registered
 from tests.daemons import PATIENCE_S, Venue, daemon, instance, read_until, statuses, trade
 from tests.instances import geometry, running, trades, writer
 
@@ -71,62 +68,6 @@ def program_by_any(request: pytest.FixtureRequest, built: dict[str, Path]) -> Pa
         if compiler in built:
             return built[compiler]
     pytest.skip("no compiler is installed")
-
-
-class Consumer:
-    """The example as a process, reading before the constructor returns."""
-
-    def __init__(self, program: Path, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stderr is not None
-        self.said = ""
-        while not (line := self.process.stderr.readline()).startswith("consumer: reads"):
-            assert line, f"it ended: {self.said}"
-            self.said += line
-
-    def freeze(self) -> None:
-        """Stop it, and return when it has stopped."""
-        self.process.send_signal(signal.SIGSTOP)
-        _, status = os.waitpid(self.process.pid, os.WUNTRACED)
-        assert os.WIFSTOPPED(status)
-
-    def thaw(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-
-    def end(self, number: int | None = signal.SIGTERM) -> dict[str, Any]:
-        """Stop it in order; return what it says became of every record, which must add up."""
-        if number is not None:
-            self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=PATIENCE_S)
-        self.said += err
-        assert self.process.returncode == 0, (out, self.said)
-        report: dict[str, Any] = json.loads(out)
-        check(report)
-        return report
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
-def check(report: dict[str, Any]) -> None:
-    """Hold a report to the conservation law, by sums of our own."""
-    published = sum(ring["next"] - ring["first"] for ring in report["rings"])
-    terms = ("received", "filtered", "conflated", "dropped", "lost")
-    assert sum(report[each] for each in terms) == published == report["published"]
-    assert report["handled"] == report["received"]
-    assert report["holds"] is True
-
-
-@contextlib.contextmanager
-def consuming(program: Path, *arguments: str) -> Iterator[Consumer]:
-    consumer = Consumer(program, *arguments)
-    try:
-        yield consumer
-    finally:
-        consumer.kill()
 
 
 class Rings:
@@ -250,16 +191,6 @@ def test_what_cannot_be_is_said_and_why(
 
 
 # ---- with a daemon -------------------------------------------------------------------------------
-
-
-def registered(name: str) -> list[dict[str, Any]]:
-    """Return the readers that the daemon knows."""
-    with mdsys.attach(name) as md:
-        connection = connect(name, md.directory.writer_pid)
-    with connection:
-        answer, _ = ask(connection, {"op": "readers"})
-    readers: list[dict[str, Any]] = answer["readers"]
-    return readers
 
 
 @pytest.mark.parametrize("wait", ["adaptive", "park"])

@@ -16,7 +16,7 @@ import pytest
 from mdsys import ABSENT, TICK, Kind, MarketData, Reader, Status, attach
 from mdsys.record.record import Ticks
 from mdsys.ring.segment import Instance
-from tests.instances import geometry, running, writer
+from tests.instances import geometry, plain, running, writer
 from tests.native import PROGRAMS, compile_program
 
 pytestmark = pytest.mark.system
@@ -89,7 +89,7 @@ def is_status(tick: np.void, what: Status) -> bool:
 def state_of(log: list[np.void]) -> dict[tuple[int, str], bytes]:
     """Return the last record of every symbol and part."""
     return {
-        (int(tick["symbol_id"]), PARTS[Kind(tick["kind"])]): tick.tobytes()
+        (int(tick["symbol_id"]), PARTS[Kind(tick["kind"])]): plain(tick)
         for tick in log
         if tick["kind"] in PARTS
     }

@@ -18,7 +18,7 @@ from mdsys.consume.symbol_info import SymbolInfo
 from mdsys.errors import HostError, UsageError
 from mdsys.record.record import TICK, Ticks
 from mdsys.ring.segment import Instance
-from tests.instances import geometry, running, trades, writer
+from tests.instances import geometry, plain, running, trades, writer
 from tests.native import PROGRAMS, compile_program
 
 PARTS = {Kind.TRADE: 1, Kind.TICKER: 1, Kind.QUOTE: 2}
@@ -59,13 +59,6 @@ def tick_of(number: int, symbol_id: int, kind: Kind) -> Ticks:
 
 
 State = dict[tuple[int, int], bytes]
-
-
-def plain(tick: np.void | Ticks) -> bytes:
-    """Return a record as the feed wrote it, whether it came by the ring or by a refresh."""
-    copy = tick.copy()
-    copy["flags"] &= ~np.uint8(mdsys.Flag.SNAPSHOT)
-    return copy.tobytes()
 
 
 def apply(state: State, ticks: Ticks, newest: dict[tuple[int, int], int]) -> None:
