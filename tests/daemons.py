@@ -170,7 +170,10 @@ class Daemon:
 
 
 def config_text(name: str, url: str, **keys: Any) -> str:
-    """Return a small configuration; keys: symbols, feeds, rings, venue, channels, ..."""
+    """Return a small configuration; keys: symbols, feeds, rings, venue, channels, ...
+
+    A lossless reader is waited for as long as can be, since here it may wait for its own core.
+    """
     symbols = keys.get("symbols", ["BTCUSDT"])
     return f"""
 instance = "{name}"
@@ -180,6 +183,8 @@ buffer_size = "{keys.get("buffer_size", "64 KiB")}"
 max_symbols = 64
 [feeds]
 num_processes = {keys.get("feeds", 1)}
+[consumer]
+lossless_wait_us = {keys.get("lossless_wait_us", 1_000_000)}
 [[venue]]
 name = "{keys.get("venue", "binance")}"
 symbols = {json.dumps(symbols)}

@@ -84,8 +84,10 @@ class Watch:
     def _writers(self) -> Iterator[Event]:
         for ring, epoch in self._reader.epochs.items():
             if epoch != self._epochs[ring]:
+                first = self._epochs[ring] == 0  # of a new ring: nothing has gone on anew
                 self._epochs[ring] = epoch
-                yield Event("restarted", ring, epoch, f"ring {ring} has a new writer")
+                if not first:
+                    yield Event("restarted", ring, epoch, f"ring {ring} has a new writer")
         for ring, sequence in self._reader.ejected.items():
             if ring not in self._ejected:
                 self._ejected.add(ring)

@@ -403,6 +403,7 @@ class Reader:
             self._readiness.close()
             self._readiness = None
         if self._registration is not None:
+            self._poller.leave()
             self._registration.close()
             self._registration = None
 

@@ -119,6 +119,7 @@ cdef extern from "mdsys/consumer.h" nogil:
     uint64_t md_source_lag(const md_source *source)
     int md_poller_ready(const md_poller *poller)
     void md_poller_move(md_poller *poller, md_reader_page *page)
+    void md_poller_leave(md_poller *poller)
     uint64_t md_poller_read(md_poller *poller, md_record *out, uint64_t count)
     void md_park(md_poller *poller, md_waiter *waiter, int64_t ns_max)
     int64_t md_consumer_idle(md_consumer *consumer, int64_t idle_since_ns, int64_t until_ns)
@@ -230,6 +231,10 @@ cdef class Poller:
         md_poller_move(&self.consumer.poller, <md_reader_page *><uintptr_t>page.address)
         self.page = page
         self.consumer.waiter.by_clock = 0
+
+    def leave(self):
+        """Tell the writers that nobody need wait for this reader; it reads no more."""
+        md_poller_leave(&self.consumer.poller)
 
     @property
     def cursors(self) -> list[int]:

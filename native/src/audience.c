@@ -24,6 +24,20 @@ static uint64_t limit_of(const struct md_ring_writer *writer, uint64_t next) {
     return next + writer->mask + 1 - slack(writer);
 }
 
+/* Wait for this one no more; a promise it had ends with what it has read. */
+static void release(struct md_audience *audience, struct md_listener *listener) {
+    if (listener->next != 0) {
+        struct md_ring_grant *grant = &audience->writer->header->grants[listener->grant];
+        md_store_release_u64(&grant->ejected, listener->next); /* G3: pairs with G4 */
+        md_fence_release();                                    /* before anything is overwritten */
+    }
+    listener->next = 0;
+    if (listener->lossless) {
+        listener->lossless = 0;
+        audience->lossless_count--;
+    }
+}
+
 static void update_limit(struct md_audience *audience) {
     struct md_ring_writer *writer = audience->writer;
     uint64_t limit = MD_NO_LIMIT;
@@ -33,6 +47,10 @@ static void update_limit(struct md_audience *audience) {
             continue;
         }
         uint64_t next = md_load_acquire_u64(&listener->place->next); /* A1: pairs with A0 */
+        if (next == 0) { /* it leaves: waiting for it, we would not hear of that */
+            release(audience, listener);
+            continue;
+        }
         if (next > listener->next && next <= writer->next) {
             listener->next = next;
         }
@@ -42,19 +60,7 @@ static void update_limit(struct md_audience *audience) {
     writer->limit = limit;
 }
 
-/* Wait for this one no more. */
-static void release(struct md_audience *audience, struct md_listener *listener) {
-    listener->next = 0;
-    if (listener->lossless) {
-        listener->lossless = 0;
-        audience->lossless_count--;
-    }
-}
-
 static void eject(struct md_audience *audience, struct md_listener *listener) {
-    struct md_ring_grant *grant = &audience->writer->header->grants[listener->grant];
-    md_store_release_u64(&grant->ejected, listener->next); /* G3: pairs with G4 */
-    md_fence_release();                                    /* before anything is overwritten */
     if (audience->ejection_count < MD_READER_COUNT_MAX) {
         audience->ejections[audience->ejection_count++] =
             (struct md_ejection){listener->reader_id, listener->next};
@@ -222,13 +228,13 @@ void md_audience_remove(struct md_audience *audience, uint64_t reader_id) {
     for (uint32_t i = 0; i < audience->listener_count; i++) {
         struct md_listener *listener = &audience->listeners[i];
         if (listener->reader_id == reader_id) {
+            release(audience, listener);
             struct md_ring_grant *grants = audience->writer->header->grants;
             for (uint32_t k = 0; k < MD_GRANT_COUNT; k++) { /* ejected or not */
                 if (grants[k].reader_id == reader_id) {
                     md_store_release_u64(&grants[k].reader_id, 0);
                 }
             }
-            release(audience, listener);
             *listener = audience->listeners[--audience->listener_count];
             update_limit(audience);
             return;

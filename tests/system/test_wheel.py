@@ -136,7 +136,11 @@ def test_a_c_program_builds_with_the_installed_headers(
         program = tmp_path / example.stem
         subprocess.run([compiler, *flags, "-o", program, example], check=True)
         ended = subprocess.run(
-            [program, "no-such-instance"], capture_output=True, text=True, timeout=10, check=False
+            [program, "no-such-instance", "drop_oldest", "park"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
         )
         assert ended.returncode not in (0, None)
         assert "no-such-instance" in ended.stderr

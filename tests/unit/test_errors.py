@@ -27,7 +27,7 @@ from mdsys.errors import (
 def test_every_error_is_an_mdsys_error() -> None:
     classes = [each for _, each in inspect.getmembers(errors, inspect.isclass)]
     raised = [each for each in classes if issubclass(each, BaseException)]
-    assert len(raised) == 12
+    assert len(raised) == 13
     assert all(issubclass(each, MdsysError) for each in raised)
 
 

@@ -86,6 +86,13 @@ static inline void md_poller_move(struct md_poller *poller, struct md_reader_pag
     }
 }
 
+/* Nobody need wait for this reader any more. */
+static inline void md_poller_leave(struct md_poller *poller) {
+    for (uint32_t i = 0; i < poller->source_count; i++) {
+        md_store_release_u64(&poller->sources[i].place->next, 0); /* A0: pairs with A1 */
+    }
+}
+
 /* Records published and not yet read, as of the writer's last flush. */
 static inline uint64_t md_source_lag(const struct md_source *source) {
     uint64_t cursor = md_load_acquire_u64(&source->reader.header->cursor);

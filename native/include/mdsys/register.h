@@ -159,6 +159,11 @@ md_register_ask(struct md_registration *out, const char *request, size_t size, i
 
 /* Leave the registry. The page goes too: no poller may count in it any more (md_poller_move). */
 static inline void md_unregister(struct md_registration *registration) {
+    if (registration->page != NULL) {
+        for (uint32_t i = 0; i < MD_RING_COUNT_MAX; i++) { /* nobody need wait for us */
+            md_store_release_u64(&registration->page->ring[i].next, 0); /* A0: pairs with A1 */
+        }
+    }
     if (registration->socket >= 0) {
         shutdown(registration->socket, SHUT_RDWR); /* a forked child may hold it open */
         close(registration->socket);
