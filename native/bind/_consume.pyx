@@ -107,6 +107,7 @@ cdef extern from "mdsys/consumer.h" nogil:
     const uint32_t MD_RING_COUNT_MAX
     const uint32_t MD_SHARE_ONE
     const uint32_t MD_BATCH_MAX
+    const uint32_t MD_SPINS_PER_CLOCK
     const uint32_t MD_PRESSED_FACTOR
     const int MD_POLICY_CONFLATE
     const int MD_WAIT_ADAPTIVE
@@ -123,7 +124,7 @@ cdef extern from "mdsys/consumer.h" nogil:
     uint64_t md_poller_read(md_poller *poller, md_record *out, uint64_t count)
     void md_park(md_poller *poller, md_waiter *waiter, int64_t ns_max)
     int64_t md_consumer_idle(md_consumer *consumer, int64_t idle_since_ns, int64_t until_ns)
-    void md_consumer_begin(md_consumer *consumer, uint32_t batch_max, uint32_t batch_pressed)
+    void md_consumer_begin(md_consumer *consumer, uint32_t batch_max, uint32_t batch_room)
     uint64_t md_handler_pick(const md_handler *handler, const md_record *records, uint64_t count)
     int md_consumer_dispatch(md_consumer *consumer)
     void md_consumer_done(md_consumer *consumer)
@@ -183,6 +184,7 @@ cdef class Poller:
     cdef md_consumer consumer
     cdef md_conflation conflation
     cdef uint32_t stop_word
+    cdef bint watched  # a Watcher sleeps in our place: we must not
     cdef list rings
     cdef readonly object page
     cdef _Buffer wanted
@@ -230,7 +232,7 @@ cdef class Poller:
         """Go on counting in another page, with the counts so far."""
         md_poller_move(&self.consumer.poller, <md_reader_page *><uintptr_t>page.address)
         self.page = page
-        self.consumer.waiter.by_clock = 0
+        self.consumer.waiter.by_clock = self.watched
 
     def leave(self):
         """Tell the writers that nobody need wait for this reader; it reads no more."""
@@ -333,16 +335,22 @@ cdef class Poller:
         cdef int64_t deadline = now + <int64_t>(min(timeout, 1e9) * 1e9)
         cdef int64_t idle, slice_end
         cdef uint64_t n = 0
+        cdef uint32_t empty
         self.consumer.waiter.nap_ns = 0
         while n == 0 and now < deadline and self.stop_word == 0:
             with nogil:
                 slice_end = min(now + SLICE_NS, deadline)
                 idle = now
+                empty = 0
                 while n == 0 and idle >= 0 and self.stop_word == 0:
                     idle = md_consumer_idle(&self.consumer, idle, slice_end)
                     n = md_poller_read(&self.consumer.poller, to, room)
+                    empty += 1  # a busy ring may have nothing for us for as long as it likes
+                    if empty % MD_SPINS_PER_CLOCK == 0 and md_monotonic_ns() >= slice_end:
+                        break
                 now = md_monotonic_ns()
-            PyErr_CheckSignals()
+            if n == 0:  # else what was read would be counted and gone
+                PyErr_CheckSignals()
         return n
 
     def refresh_into(self, symbols not None, cache not None, out not None,
@@ -409,42 +417,47 @@ cdef class Loop(Poller):
         """
         cdef _Buffer view
         cdef md_handler *handler
-        self.keep = []
-        self.batch_view = _Buffer(batch, True)
-        self.batch_array = batch
-        cdef uint64_t room = <uint64_t>self.batch_view.view.len // sizeof(md_record)
+        cdef _Buffer batch_view = _Buffer(batch, True)
+        cdef uint64_t room = <uint64_t>batch_view.view.len // sizeof(md_record)
         if not 1 <= batch_max <= room <= MD_BATCH_MAX:
             raise ValueError(f"batch of {batch_max}, room for {room}")
-        free(self.table)
-        self.table = <md_handler *>calloc(max(len(handlers), 1), sizeof(md_handler))
-        if self.table is NULL:
-            raise MemoryError
-        self.picked = []
+        keep, all_picked = [], []
         outside = False
-        for i in range(len(handlers)):
-            address, state, kinds, wanted, picked = handlers[i]
-            handler = &self.table[i]
-            handler.call = <md_handler_fn><uintptr_t>address
-            handler.kinds = kinds
-            outside = outside or address == 0
-            if state is not None:
-                view = _Buffer(state, True)
-                handler.state = view.view.buf
-                self.keep.append(view)
-            if wanted is not None:
-                view = _Buffer(wanted)
-                handler.wanted = <const uint64_t *>view.view.buf
-                handler.wanted_count = <uint64_t>view.view.len // 8 * 64
-                self.keep.append(view)
-            if picked is not None:
-                view = _Buffer(picked, True)
-                if view.view.len < self.batch_view.view.len:
-                    raise ValueError("picked is smaller than batch")
-                handler.picked = <md_record *>view.view.buf
-                self.keep.append(view)
-            elif kinds or wanted is not None:
-                raise ValueError("a handler that picks needs room")
-            self.picked.append(picked)
+        cdef md_handler *table = <md_handler *>calloc(max(len(handlers), 1), sizeof(md_handler))
+        if table is NULL:
+            raise MemoryError
+        try:
+            for i in range(len(handlers)):
+                address, state, kinds, wanted, picked = handlers[i]
+                handler = &table[i]
+                handler.call = <md_handler_fn><uintptr_t>address
+                handler.kinds = kinds
+                outside = outside or address == 0
+                if state is not None:
+                    view = _Buffer(state, True)
+                    handler.state = view.view.buf
+                    keep.append(view)
+                if wanted is not None:
+                    view = _Buffer(wanted)
+                    handler.wanted = <const uint64_t *>view.view.buf
+                    handler.wanted_count = <uint64_t>view.view.len // 8 * 64
+                    keep.append(view)
+                if picked is not None:
+                    view = _Buffer(picked, True)
+                    if view.view.len < batch_view.view.len:
+                        raise ValueError("picked is smaller than batch")
+                    handler.picked = <md_record *>view.view.buf
+                    keep.append(view)
+                elif kinds or wanted is not None:
+                    raise ValueError("a handler that picks needs room")
+                all_picked.append(picked)
+        except BaseException:
+            free(table)
+            raise
+        free(self.table)  # nothing of the old is pointed at any more from here on
+        self.table = table
+        self.keep, self.picked = keep, all_picked
+        self.batch_view, self.batch_array = batch_view, batch
         self.consumer.batch = <md_record *>self.batch_view.view.buf
         self.consumer.handlers = self.table
         self.consumer.handler_count = <uint32_t>len(handlers)
@@ -472,6 +485,8 @@ cdef class Loop(Poller):
 
     def pick(self, uint32_t index) -> int:
         """Copy what a handler wants of the batch into its room; return how many records."""
+        if index >= self.consumer.handler_count:
+            raise IndexError(f"no handler {index}")
         return md_handler_pick(&self.table[index], self.consumer.batch, self.consumer.count)
 
     def done(self):
@@ -529,6 +544,7 @@ cdef class Watcher:
     cdef uint32_t stop_word
     cdef object owner
     cdef object page
+    cdef object their_page  # that our sources show themselves in, held until we are armed anew
 
     def __cinit__(self, Poller owner not None):
         cdef md_poller *theirs = &owner.consumer.poller
@@ -541,13 +557,18 @@ cdef class Watcher:
             raise MemoryError
         self.poller.source_count = theirs.source_count
         self.waiter.stop = &self.stop_word
+        owner.watched = True
+        owner.consumer.waiter.by_clock = 1
 
     def __dealloc__(self):
         free(self.poller.sources)
 
     def arm(self):
-        """Take note of where the poller is. Its thread's."""
+        """Take note of where the poller is. Its thread's, while nobody waits."""
         cdef Poller owner = self.owner
+        self.their_page = owner.page
+        self.poller.page.reader_id = owner.consumer.poller.page.reader_id
+        self.waiter.by_clock = 0
         memcpy(self.poller.sources, owner.consumer.poller.sources,
                self.poller.source_count * sizeof(md_source))
         self.waiter.nap_ns = 0

@@ -100,6 +100,7 @@ cdef extern from "feed.h" nogil:
                           int64_t wait_ns)
     int md_audience_add(md_audience *audience, uint64_t reader_id, const md_reader_ring *place,
                         int lossless)
+    void md_audience_share_patience(md_audience *audience, uint64_t reader_id, int64_t *waited_ns)
     void md_audience_remove(md_audience *audience, uint64_t reader_id)
     void md_audience_flush(md_audience *audience, int64_t now_ns)
     uint32_t md_audience_take_ejections(md_audience *audience, md_ejection *out)
@@ -183,7 +184,8 @@ cdef class Feed:
     cdef md_ring_writer *rings
     cdef md_audience *audiences
     cdef md_counter_block *counters
-    cdef dict pages  # reader -> (its page, held, and its rings)
+    cdef dict pages  # reader -> (its page, held, its rings, and its index in waited_ns)
+    cdef int64_t[64] waited_ns  # for each lossless reader in a pass, over all its rings
 
     def __cinit__(self, dict rings not None, counters, uint32_t feed,
                   int64_t lossless_wait_ns=MD_LOSSLESS_WAIT_NS):
@@ -226,15 +228,20 @@ cdef class Feed:
         if page.reader_id != reader:
             raise ValueError(f"the page of reader {reader} is another's")
         own = [ring for ring in rings if ring in self.places]
+        taken = {each[2] for each in self.pages.values()}
+        cdef size_t index = next(i for i in range(<int>MD_READER_COUNT_MAX) if i not in taken)
+        self.waited_ns[index] = 0
         cdef md_reader_page *at = <md_reader_page *><size_t>page.address
         for ring in own:
             md_audience_add(&self.audiences[<size_t>self.places[ring]], reader,
                             &at.ring[<size_t>ring], lossless)
-        self.pages[reader] = (page, own)
+            md_audience_share_patience(&self.audiences[<size_t>self.places[ring]], reader,
+                                       &self.waited_ns[index])
+        self.pages[reader] = (page, own, index)
 
     def reader_remove(self, uint64_t reader):
         """Forget a reader; no harm when it is not here."""
-        page, own = self.pages.pop(reader, (None, ()))
+        page, own, _ = self.pages.pop(reader, (None, (), 0))
         for ring in own:
             md_audience_remove(&self.audiences[<size_t>self.places[ring]], reader)
 

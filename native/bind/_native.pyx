@@ -11,6 +11,7 @@ from cpython.buffer cimport (
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+import mmap
 import os
 
 from mdsys.errors import HostError, LayoutError
@@ -713,7 +714,7 @@ cdef class ReaderPage(Segment):
     def private() -> ReaderPage:
         """Return a page that nobody else sees, for a reader without a daemon."""
         cdef ReaderPage page = ReaderPage.__new__(ReaderPage)
-        page._hold(bytearray(sizeof(md_reader_page)), True)
+        page._hold(mmap.mmap(-1, sizeof(md_reader_page)), True)  # at a page's border
         (<md_reader_page *>page.header).core = MD_CORE_NONE
         (<md_reader_page *>page.header).core_now = MD_CORE_NONE
         return page

@@ -129,6 +129,10 @@ static void ring_bell(struct md_audience *audience) {
     }
 }
 
+static int64_t *waited_of(struct md_listener *listener) {
+    return listener->all_waited_ns != NULL ? listener->all_waited_ns : &listener->waited_ns;
+}
+
 /* Who is in the way of seq, a bit for each listener. Who has had its share of this pass is waited
  * for no more, and is none of them. */
 static uint64_t in_the_way(struct md_audience *audience, uint64_t seq) {
@@ -136,7 +140,7 @@ static uint64_t in_the_way(struct md_audience *audience, uint64_t seq) {
     for (uint32_t i = 0; i < audience->listener_count; i++) {
         struct md_listener *listener = &audience->listeners[i];
         if (listener->next != 0 && seq >= limit_of(audience->writer, listener->next)) {
-            if (listener->waited_ns >= audience->wait_ns) {
+            if (*waited_of(listener) >= audience->wait_ns) {
                 eject(audience, listener);
             } else {
                 who |= UINT64_C(1) << i;
@@ -150,7 +154,7 @@ static uint64_t in_the_way(struct md_audience *audience, uint64_t seq) {
 static void charge(struct md_audience *audience, uint64_t who, int64_t ns) {
     for (uint32_t i = 0; i < audience->listener_count; i++) {
         if (who >> i & 1) {
-            audience->listeners[i].waited_ns += ns;
+            *waited_of(&audience->listeners[i]) += ns;
         }
     }
 }
@@ -224,6 +228,16 @@ int md_audience_add(struct md_audience *audience,
     return 0;
 }
 
+void md_audience_share_patience(struct md_audience *audience,
+                                uint64_t reader_id,
+                                int64_t *waited_ns) {
+    for (uint32_t i = 0; i < audience->listener_count; i++) {
+        if (audience->listeners[i].reader_id == reader_id) {
+            audience->listeners[i].all_waited_ns = waited_ns;
+        }
+    }
+}
+
 void md_audience_remove(struct md_audience *audience, uint64_t reader_id) {
     for (uint32_t i = 0; i < audience->listener_count; i++) {
         struct md_listener *listener = &audience->listeners[i];
@@ -267,7 +281,7 @@ void md_audience_flush(struct md_audience *audience, int64_t now_ns) {
     if (audience->has_waited) {
         audience->has_waited = 0;
         for (uint32_t i = 0; i < audience->listener_count; i++) {
-            audience->listeners[i].waited_ns = 0;
+            *waited_of(&audience->listeners[i]) = 0;
         }
     }
     if (audience->listener_count != 0) {

@@ -29,8 +29,9 @@
 struct md_listener {
     const struct md_reader_ring *place;
     uint64_t reader_id;
-    uint64_t next;     /* lossless: the newest `next` that can be true; 0: not granted yet */
-    int64_t waited_ns; /* for it, in this pass */
+    uint64_t next;          /* lossless: the newest `next` that can be true; 0: not granted yet */
+    int64_t waited_ns;      /* for it, in this pass */
+    int64_t *all_waited_ns; /* the same, over all the rings it shares with us; NULL: only here */
     uint32_t lossless;
     uint32_t grant; /* index in the ring's grants */
 };
@@ -67,6 +68,12 @@ int md_audience_add(struct md_audience *audience,
                     uint64_t reader_id,
                     const struct md_reader_ring *place,
                     int lossless);
+
+/* Wait for a reader that is here no longer than its share, in all rings of this writer together.
+ * waited_ns: the reader's, the same for each ring, 0 at first; valid until it is removed. */
+void md_audience_share_patience(struct md_audience *audience,
+                                uint64_t reader_id,
+                                int64_t *waited_ns);
 
 /* Let a reader go, if it is here. */
 void md_audience_remove(struct md_audience *audience, uint64_t reader_id);

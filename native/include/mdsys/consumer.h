@@ -16,7 +16,7 @@
 #include "mdsys/bell.h"
 #include "mdsys/poll.h"
 
-#define MD_BATCH_MAX 65536u
+#define MD_BATCH_MAX 262144u
 #define MD_BUSY_COUNT 4096u         /* records, and the clock is looked at, */
 #define MD_BUSY_NS INT64_C(1000000) /* or as soon as a batch took so long */
 #define MD_PRESSED_FACTOR 8u        /* past the threshold batches may be so many times larger */
@@ -52,7 +52,8 @@ struct md_consumer {
     uint32_t adaptive;  /* 0: batch_max always */
     uint32_t batch_min; /* in [1, batch_max] */
     uint32_t batch_max;
-    uint32_t batch_pressed; /* when past the threshold, in [batch_max, room of batch] */
+    uint32_t batch_pressed; /* when past the threshold, in [batch_max, batch_room] */
+    uint32_t batch_room;    /* of batch, and the most that conflation may make of a backlog */
     uint32_t batch_now;
     struct md_record *batch;
     struct md_handler *handlers;
@@ -67,13 +68,16 @@ struct md_consumer {
     struct md_pace pace; /* of who spins on one ring */
 };
 
-/* batch: room for batch_pressed records, 64-byte aligned. The poller must be ready. */
+/* batch: room for batch_room records, 64-byte aligned. The poller must be ready. Past the threshold
+ * a batch may be MD_PRESSED_FACTOR times batch_max, as far as there is room. */
 static inline void
-md_consumer_begin(struct md_consumer *consumer, uint32_t batch_max, uint32_t batch_pressed) {
+md_consumer_begin(struct md_consumer *consumer, uint32_t batch_max, uint32_t batch_room) {
+    uint64_t pressed = (uint64_t)batch_max * MD_PRESSED_FACTOR;
+    consumer->batch_room = batch_room;
+    consumer->batch_pressed = pressed < batch_room ? (uint32_t)pressed : batch_room;
     struct md_reader_page *page = consumer->poller.page;
     consumer->batch_min = consumer->adaptive ? 1 : batch_max;
     consumer->batch_max = batch_max;
-    consumer->batch_pressed = batch_pressed;
     consumer->batch_now = consumer->batch_min;
     md_store_relaxed_u32(&page->batch, consumer->batch_now);
     md_store_relaxed_u32(&page->batch_min, consumer->batch_min);
@@ -87,6 +91,9 @@ static inline void md_consumer_adapt(struct md_consumer *consumer, uint64_t got)
         uint32_t most =
             consumer->poller.pressed_count != 0 ? consumer->batch_pressed : consumer->batch_max;
         next = now < most / 2 ? 2 * now : most;
+        if (md_poller_conflates(&consumer->poller)) {
+            next = consumer->batch_room; /* only what one batch holds is merged */
+        }
     }
     if (next != now) {
         consumer->batch_now = next;
@@ -163,9 +170,13 @@ static inline int64_t md_consumer_stamp(struct md_consumer *consumer) {
             records[i].ts_event == records[first].ts_event) {
             continue;
         }
-        md_histogram_record(&page->recv_to_handler, now - records[first].ts_recv, i - first);
-        if (records[first].ts_event != MD_ABSENT && records[first].kind != MD_KIND_STATUS) {
-            md_histogram_record(&page->event_to_handler, now - records[first].ts_event, i - first);
+        int64_t age;
+        if (!__builtin_sub_overflow(now, records[first].ts_recv, &age)) { /* MD_ABSENT does */
+            md_histogram_record(&page->recv_to_handler, age, i - first);
+        }
+        if (records[first].kind != MD_KIND_STATUS &&
+            !__builtin_sub_overflow(now, records[first].ts_event, &age)) {
+            md_histogram_record(&page->event_to_handler, age, i - first);
         }
         first = i;
     }
@@ -205,6 +216,7 @@ static inline enum md_consumer_result md_consumer_run(struct md_consumer *consum
     int64_t idle_since_ns = 0;
     int64_t stamped_ns = 0;
     unsigned busy = 0;
+    unsigned empty = 0;
     for (;;) {
         if (consumer->count != 0) {
             if (!md_consumer_dispatch(consumer)) {
@@ -233,12 +245,14 @@ static inline enum md_consumer_result md_consumer_run(struct md_consumer *consum
         if (consumer->wait == MD_WAIT_SPIN && consumer->poller.source_count == 1) {
             md_reader_pace(&consumer->poller.sources[0].reader, &consumer->pace, n);
         }
-        if (consumer->adaptive || consumer->poller.pressed_count != 0) {
+        if (consumer->adaptive || consumer->poller.pressed_count != 0 ||
+            consumer->batch_now > consumer->batch_max) {
             md_consumer_adapt(consumer, n);
         }
         consumer->count = n;
         if (n != 0) {
             idle_since_ns = 0;
+            empty = 0;
             consumer->waiter.nap_ns = 0;
             int64_t now = md_consumer_stamp(consumer);
             if (now - stamped_ns >= MD_BUSY_NS) {
@@ -246,6 +260,12 @@ static inline enum md_consumer_result md_consumer_run(struct md_consumer *consum
             }
             stamped_ns = now;
             continue;
+        }
+        if (++empty == MD_SPINS_PER_CLOCK) { /* a busy ring may have nothing for us for ever */
+            empty = 0;
+            if (md_monotonic_ns() >= until_ns) {
+                return MD_CONSUMER_TIME;
+            }
         }
         idle_since_ns = md_consumer_idle(consumer, idle_since_ns, until_ns);
         if (idle_since_ns < 0) {

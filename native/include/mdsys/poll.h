@@ -198,6 +198,18 @@ md_source_relieve(struct md_poller *poller, struct md_source *source, int lapped
     }
 }
 
+/* Whether the next read of some ring merges. */
+static inline int md_poller_conflates(const struct md_poller *poller) {
+    if (poller->policy == MD_POLICY_CONFLATE && poller->pressed_count != 0) {
+        for (uint32_t i = 0; i < poller->source_count; i++) {
+            if (poller->sources[i].pressed == 2) {
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
 /* Read up to the head as it is now and merge. Returns how many records came of it. */
 static inline uint64_t md_source_conflate(struct md_poller *poller,
                                           struct md_source *source,

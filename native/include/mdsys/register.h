@@ -38,6 +38,7 @@
 
 struct md_registration {
     int socket; /* -1: not registered */
+    pid_t pid;  /* whose: a forked child must read with pollers and pages of its own */
     uint64_t reader_id;
     struct md_reader_page *page; /* ours to write; NULL: not registered */
     size_t page_size;
@@ -159,13 +160,16 @@ md_register_ask(struct md_registration *out, const char *request, size_t size, i
 
 /* Leave the registry. The page goes too: no poller may count in it any more (md_poller_move). */
 static inline void md_unregister(struct md_registration *registration) {
-    if (registration->page != NULL) {
+    int ours = registration->pid == getpid();
+    if (registration->page != NULL && ours) {
         for (uint32_t i = 0; i < MD_RING_COUNT_MAX; i++) { /* nobody need wait for us */
             md_store_release_u64(&registration->page->ring[i].next, 0); /* A0: pairs with A1 */
         }
     }
     if (registration->socket >= 0) {
-        shutdown(registration->socket, SHUT_RDWR); /* a forked child may hold it open */
+        if (ours) {
+            shutdown(registration->socket, SHUT_RDWR); /* a forked child may hold it open */
+        }
         close(registration->socket);
     }
     if (registration->page != NULL) {
@@ -193,6 +197,7 @@ static inline enum md_register_result md_register(struct md_registration *out,
                                                   int core) {
     memset(out, 0, sizeof *out);
     out->socket = -1;
+    out->pid = getpid();
     char request[MD_REQUEST_SIZE_MAX];
     size_t size = md_register_request(
         request, name, (uint32_t)policy, (uint32_t)wait, rings, ring_count, core);

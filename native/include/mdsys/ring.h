@@ -434,7 +434,8 @@ struct md_pace {
  * and both wait for lines more than they work; a thousand records behind, they do not meet. So when
  * a stream has been read to its end, wait for a few more records, then for twice as many, and so on
  * while they come. Where none comes that is some 16 pauses (0.3 us), at most once in MD_STREAK_MIN
- * records, and never at rates that leave MD_STREAK_EMPTY reads empty between records. */
+ * records, and never at rates that leave MD_STREAK_EMPTY reads empty between records. A flush ends
+ * it: what came in one socket read is there, and nobody waits over it for more. */
 static inline void
 md_reader_pace(const struct md_ring_reader *reader, struct md_pace *pace, uint64_t count) {
     if (count != 0) {
@@ -455,8 +456,8 @@ md_reader_pace(const struct md_ring_reader *reader, struct md_pace *pace, uint64
         const struct md_slot *slot = &reader->slots[seq & reader->mask];
         for (uint64_t pauses = ahead * MD_AHEAD_PAUSES; md_load_relaxed_u64(&slot->seq) < seq;
              pauses--) {
-            if (pauses == 0) {
-                return;
+            if (pauses == 0 || md_load_relaxed_u64(&reader->header->cursor) >= reader->next) {
+                return; /* none comes, or the writer has flushed: its pass is over */
             }
             md_pause();
         }
