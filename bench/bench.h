@@ -61,10 +61,21 @@ static inline double bench_ns_per_tick(void) {
 }
 
 /* Memory that parent and child share, zeroed, every page present, in 2 MB pages where the kernel
- * gives them (shmem_enabled=advise); madvise's answer is a wish, so the caller prints what it got.
+ * has reserved some or gives them (shmem_enabled=advise); madvise's answer is a wish, so the caller
+ * prints what it got.
  */
 static inline void *bench_shared(size_t size) {
     size_t whole = (size + BENCH_HUGE_SIZE - 1) & ~(BENCH_HUGE_SIZE - 1);
+    /* Reserved ones first (vm.nr_hugepages), and all of them now or none. */
+    void *reserved = mmap(NULL,
+                          whole,
+                          PROT_READ | PROT_WRITE,
+                          MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | MAP_POPULATE,
+                          -1,
+                          0);
+    if (reserved != MAP_FAILED) {
+        return reserved;
+    }
     char *wide = mmap(
         NULL, whole + BENCH_HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (wide == MAP_FAILED) {
