@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from mdsys.errors import ConfigError, NoPermission, UsageError
-from mdsys.host.cores import allowed_cores, set_text
+from mdsys.host.cores import allowed_cores, present_cores, set_text
 from mdsys.record.symbol import Symbol
 
 T = TypeVar("T")
@@ -209,11 +209,34 @@ def cores(value: object) -> tuple[int, ...]:
 
 
 def cores_by_name(value: object) -> dict[str, int]:
-    """Check that it is a table of readers' names, each with a core of its own."""
-    found = {reader_name(name): core(number) for name, number in table(value).items()}
-    if len(set(found.values())) < len(found):
-        raise ConfigError("names a core twice")
-    return found  # whether a reader may run there its own process finds out: it has its own limits
+    """Check that it is a table of readers' names, each with a core of its own that exists."""
+    problems: list[str] = []
+    found: dict[str, int] = {}
+    owners: dict[int, str] = {}
+    for name, number in table(value).items():
+        try:
+            reader_name(name)
+        except ConfigError as error:
+            problems.append(str(error))
+            continue
+        try:
+            found[name] = present_core(number)
+        except ConfigError as error:
+            problems.append(f"{name}: {error}")
+            continue
+        if (owner := owners.setdefault(number, name)) != name:
+            problems.append(f"{name}: core {number} is {owner}'s")
+    if problems:
+        raise ConfigError(*problems)
+    return found
+
+
+def present_core(value: object) -> int:
+    """Check that it is a core of this host; who may run there its own process finds out."""
+    number, present = core(value), present_cores()
+    if present and number not in present:
+        raise ConfigError(f"this host has no core {number}; it has {set_text(present)}")
+    return number
 
 
 def _check_there(numbers: Iterable[int]) -> None:

@@ -82,6 +82,22 @@ class Server:
         """Return the next reader that leaves, and why, waiting for it."""
         return self.readers.left.get(timeout=PATIENCE_S)
 
+    @contextlib.contextmanager
+    def stuck(self) -> Iterator[None]:
+        """Have it stand still, as one that is stopped with SIGSTOP, until the block ends."""
+        over, stands = threading.Event(), threading.Event()
+
+        def stand() -> None:
+            stands.set()
+            over.wait(PATIENCE_S)
+
+        self.loop.call_soon_threadsafe(stand)
+        assert stands.wait(PATIENCE_S)
+        try:
+            yield
+        finally:
+            over.set()
+
     def close(self) -> None:
         """End it as the supervisor does."""
         self.call(self.control.close)

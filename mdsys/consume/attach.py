@@ -16,6 +16,7 @@ from typing import Final, Self
 import numpy as np
 
 from mdsys import _native
+from mdsys.consume.arguments import names
 from mdsys.consume.reader import Reader
 from mdsys.consume.symbol_info import SymbolInfo
 from mdsys.errors import LayoutError, UsageError
@@ -173,7 +174,7 @@ class MarketData:
 
     def reader(
         self,
-        symbols: Iterable[str] | None = None,
+        symbols: str | Iterable[str] | None = None,
         *,
         rings: Iterable[int] | None = None,
         policy: str = "drop_oldest",
@@ -207,7 +208,7 @@ class MarketData:
         """
         return Reader(
             self,
-            None if symbols is None else self.match(symbols),
+            None if symbols is None else self.match(names("symbols", symbols)),
             rings=rings,
             policy=policy,
             wait=wait,

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self, TypeVar
 
 from mdsys import _consume
+from mdsys.consume.arguments import (
+    boolean,
+    choice,
+    names,
+    reader_name,
+    ring_numbers,
+    share,
+    text,
+    whole,
+)
 from mdsys.consume.attach import MarketData
 from mdsys.consume.event import Watch
 from mdsys.consume.place import memory_notice
 from mdsys.consume.reader import POLICIES, WAITS, Reader
 from mdsys.consume.route import Route, aligned_ticks
 from mdsys.errors import UsageError
+from mdsys.host.cores import CORE_COUNT_MAX
+
+T = TypeVar("T")
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "batch_size": 200,
@@ -40,16 +53,37 @@ class Settings:
     backpressure_threshold: float | None
     max_queue_size: int | None
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be; the rest needs the instance."""
-        for what, given, known in (
-            ("policy", self.policy, POLICIES),
-            ("wait", self.wait, WAITS),
-        ):
-            if given not in known:
-                raise UsageError(f"{what} {given!r}: one of {', '.join(known)}")
-        if self.batch_size is not None and not 1 <= self.batch_size <= _consume.BATCH_MAX:
-            raise UsageError(f"batch_size {self.batch_size}: 1 to {_consume.BATCH_MAX}")
+    @classmethod
+    def checked(cls, **given: Any) -> Self:
+        """Return them as they are kept; the rest needs the instance.
+
+        Raises:
+            UsageError: One of them is not what it should be.
+        """
+        core = _unless_none(whole, "core", given["core"], 0, CORE_COUNT_MAX - 1)
+        symbols = _unless_none(names, "symbols", given["symbols"])
+        if symbols == []:
+            raise UsageError("symbols: none is named; leave it out for all")
+        wait = "adaptive" if core is None else "spin"
+        queue_size = _unless_none(whole, "max_queue_size", given["max_queue_size"], 1)
+        threshold = given["backpressure_threshold"]
+        return cls(
+            text("instance", given["instance"], "the name of one, a string"),
+            symbols,
+            _unless_none(ring_numbers, "rings", given["rings"]),
+            reader_name(given["name"]),
+            choice("policy", given["policy"], POLICIES),
+            choice("wait", wait if given["wait"] is None else given["wait"], WAITS),
+            core,
+            _unless_none(whole, "batch_size", given["batch_size"], 1, _consume.BATCH_MAX),
+            _unless_none(boolean, "adaptive_batching", given["adaptive_batching"]),
+            _unless_none(share, "backpressure_threshold", threshold),
+            queue_size,
+        )
+
+
+def _unless_none(check: Callable[..., T], what: str, given: object, *bounds: int) -> T | None:
+    return None if given is None else check(what, given, *bounds)
 
 
 class Attachment:
@@ -91,11 +125,17 @@ class Attachment:
         self.adaptive: bool = defaults["adaptive"] if adaptive is None else adaptive
         self.core: int | None = defaults["core"] if settings.core is None else settings.core
         """To be pinned to."""
-        room = min(self.batch_max * _consume.PRESSED_FACTOR, _consume.BATCH_MAX)
+        room = self.batch_max * _consume.PRESSED_FACTOR
+        if settings.policy == "conflate":  # a batch holds all that a backlog can be merged into
+            symbol_count = len(market_data.symbols if symbols is None else symbols)
+            merged_count = min(2 * symbol_count + 64, max(r.depth for r in market_data.rings))
+            room = max(room, merged_count)
+        room = min(room, _consume.BATCH_MAX)
         self.batch = aligned_ticks(max(room, 2))  # a refresh asks for two
         self.view = self.batch.view()
         """Of the batch, for handlers: not to be written."""
         self.view.flags.writeable = False
+        self.loop.begin(self.batch, [], self.batch_max, self.adaptive)  # seen from now on
         self.begun = reader.cursors
         self.watch = Watch(reader)
 

@@ -10,21 +10,20 @@ import asyncio
 import contextlib
 import functools
 import logging
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 
+from mdsys.consume.arguments import plain_function
 from mdsys.consume.attachment import Attachment, Settings
 from mdsys.consume.consumer_stats import Totals
 from mdsys.consume.dispatch import BATCH, FAILED, NEWS, TIME, Dispatch
 from mdsys.consume.event import Event
 from mdsys.consume.place import own_core
-from mdsys.consume.reader import program_name
 from mdsys.consume.route import Route
+from mdsys.consume.sigterm import heeding_sigterm
 from mdsys.errors import HostError, LayoutError, NotRunning, UsageError
 from mdsys.record.record import Ticks
 
@@ -88,28 +87,32 @@ class Consumer:
         on_event: Callable[[Event], object] | None = None,
     ) -> None:
         """See the class."""
-        self._settings = Settings(
-            instance,
-            None if symbols is None else [symbols] if isinstance(symbols, str) else list(symbols),
-            None if rings is None else list(rings),
-            name or program_name(),
-            policy,
-            wait or ("adaptive" if core is None else "spin"),
-            core,
-            batch_size,
-            adaptive_batching,
-            backpressure_threshold,
-            max_queue_size,
+        self._settings = Settings.checked(
+            instance=instance,
+            symbols=symbols,
+            rings=rings,
+            name=name,
+            policy=policy,
+            wait=wait,
+            core=core,
+            batch_size=batch_size,
+            adaptive_batching=adaptive_batching,
+            backpressure_threshold=backpressure_threshold,
+            max_queue_size=max_queue_size,
         )
+        if on_event is not None:
+            plain_function("on_event", on_event)
         self._on_event = on_event
         self._dispatch = Dispatch(on_error, self._tell)
         self._attached: Attachment | None = None
         self._past = Totals()
         self._events: deque[Event] = deque()
-        self._noticed = False
+        self._noticed: set[str] = set()
         self._core_now: int | None = None
         self._running = False
         self._stopping = False
+        self._standing: contextlib.ExitStack | None = None
+        """What an iteration holds that waits for its caller to go on."""
         self._refresh_at = 0.0
         self._wake: Callable[[], object] = _nothing
         self._unwatch: Callable[[], object] = _nothing
@@ -202,10 +205,12 @@ class Consumer:
         self._attached = attached
         if self._stopping:
             attached.loop.stop()
+        self._notice_refusal(attached)
         return attached
 
     def close(self) -> None:
-        """Detach; `stats` stay."""
+        """Detach, and end an iteration that was left; `stats` stay."""
+        self._end_standing()
         if self._running:
             raise UsageError("close: not while the consumer runs; stop() ends it")
         self._detach()
@@ -249,50 +254,85 @@ class Consumer:
         if not self._dispatch.routes:
             raise UsageError("run: there is no handler; give one, or iterate")
         turns = self._turns(SLICE_S, iterating=False)
-        with _sigterm(self.stop), self._session(), contextlib.closing(turns):
+        with self._session(), contextlib.closing(turns):
             for _ in turns:
                 time.sleep(RETRY_S)
 
     def __iter__(self) -> Iterator[Ticks]:
-        """Yield batches until `stop`, and then what was published by then; handlers go first.
+        """Yield batches until `stop` or SIGTERM, and then what was published by then.
 
-        Each is a read-only view of all that the consumer reads, valid until the next.
+        Handlers go first. Each batch is a read-only view of all that the consumer reads, valid
+        until the next.
         """
-        turns = self._turns(SLICE_S, iterating=True)
-        with self._session(), contextlib.closing(turns):
+        with self._iteration(SLICE_S) as (turns, held):
             for ticks in turns:
                 if ticks is None:
                     time.sleep(RETRY_S)
                 else:
-                    yield ticks
+                    with self._left_standing(held):
+                        yield ticks
 
     async def __aiter__(self) -> AsyncIterator[Ticks]:
         """Yield batches as `__iter__` does, the event loop being free while there are none."""
         loop = asyncio.get_running_loop()
         news = asyncio.Event()
         watched: Attachment | None = None
-        turns = self._turns(0.0, iterating=True)
-        with self._session(), contextlib.closing(turns):
+        with self._iteration(0.0) as (turns, held):
+            held.callback(self._stop_watching)
             self._wake = lambda: loop.call_soon_threadsafe(news.set)
-            try:
-                for ticks in turns:
-                    if ticks is not None:
+            for ticks in turns:
+                if ticks is not None:
+                    with self._left_standing(held):
                         yield ticks
-                        await asyncio.sleep(0)  # a busy ring must not starve the event loop
-                        continue
-                    attached = self._attached
-                    if attached is not None and attached is not watched:
-                        watched, fd = attached, attached.reader.fileno()
-                        loop.add_reader(fd, news.set)
-                        self._unwatch = functools.partial(loop.remove_reader, fd)
-                    news.clear()
-                    if attached is not None:
-                        attached.reader.rearm()
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(news.wait(), SLICE_S)
-            finally:
-                self._unwatch()
-                self._wake = self._unwatch = _nothing
+                    await asyncio.sleep(0)  # a busy ring must not starve the event loop
+                    continue
+                attached = self._attached
+                if attached is not None and attached is not watched:
+                    watched, fd = attached, attached.reader.fileno()
+                    loop.add_reader(fd, news.set)
+                    self._unwatch = functools.partial(loop.remove_reader, fd)
+                news.clear()
+                if attached is not None:
+                    attached.reader.rearm()
+                # Not wait_for: before Python 3.12 it swallows a cancellation that meets news.
+                timer = loop.call_later(SLICE_S, news.set)
+                try:
+                    await news.wait()
+                finally:
+                    timer.cancel()
+
+    @contextlib.contextmanager
+    def _iteration(
+        self, seconds: float
+    ) -> Iterator[tuple[Generator[Ticks | None, None, None], contextlib.ExitStack]]:
+        """Give turns to iterate over, and what holds all that goes with them until the end."""
+        with contextlib.ExitStack() as held:
+            held.enter_context(self._session())
+            turns = self._turns(seconds, iterating=True)
+            yield held.enter_context(contextlib.closing(turns)), held
+
+    @contextlib.contextmanager
+    def _left_standing(self, held: contextlib.ExitStack) -> Iterator[None]:
+        """While the caller has a batch: he may never come back, of which we are not told."""
+        self._standing = held
+        try:
+            yield
+        finally:
+            if self._standing is held:
+                self._standing = None
+
+    def _end_standing(self) -> None:
+        """End an iteration that was left by ``break``; if it goes on after all, it is at its end.
+
+        Of an asynchronous one it is the event loop that would end it, and only some time later.
+        """
+        held, self._standing = self._standing, None
+        if held is not None:
+            held.close()
+
+    def _stop_watching(self) -> None:
+        self._unwatch()
+        self._wake = self._unwatch = _nothing
 
     def stop(self) -> None:
         """End `run` or an iteration, from any thread, a handler or a signal's; also beforehand."""
@@ -304,6 +344,9 @@ class Consumer:
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[None]:
+        stopping = self._stopping
+        self._end_standing()
+        self._stopping = stopping  # also beforehand
         if self._running:
             raise UsageError("the consumer runs already: one thread's, one at a time")
         self._running = True
@@ -311,9 +354,12 @@ class Consumer:
         try:
             self.attach()
             assert self._attached is not None
-            with own_core(self._attached, required=self._settings.core is not None) as found:
+            required = self._settings.core is not None
+            with heeding_sigterm(self.stop), own_core(self._attached, required=required) as found:
                 self._core_now = self._attached.reader.page.core = found.core
-                self._notice(found.notices)
+                # What of the host costs time matters to who asked for a core.
+                level = logging.INFO if self._attached.core is None else logging.WARNING
+                self._notice(level, *found.notices)
                 yield
         finally:
             self._running = self._stopping = False
@@ -324,13 +370,16 @@ class Consumer:
             if own:
                 self._detach()
 
-    def _notice(self, notices: list[str]) -> None:
-        """Say once what of the host costs time; it matters to who asked for a core."""
-        if not self._noticed:
-            level = logging.INFO if self._settings.core is None else logging.WARNING
-            for notice in notices:
+    def _notice(self, level: int, *notices: str) -> None:
+        """Say each once."""
+        for notice in notices:
+            if notice not in self._noticed:
+                self._noticed.add(notice)
                 log.log(level, "%s", notice)
-        self._noticed = True
+
+    def _notice_refusal(self, attached: Attachment) -> None:
+        if (refusal := attached.reader.refusal) is not None:
+            self._notice(logging.WARNING, f"not in the daemon's registry: {refusal}")
 
     def _turns(self, seconds: float, *, iterating: bool) -> Generator[Ticks | None, None, None]:
         """Read and hand out, in slices of ``seconds``.
@@ -378,6 +427,7 @@ class Consumer:
         """Tell what has happened."""
         if self._attached is not None:
             self._events.extend(self._attached.watch.look())
+            self._notice_refusal(self._attached)
         while self._events:
             self._tell(self._events.popleft())
 
@@ -456,6 +506,7 @@ class Consumer:
             | past.plus(reader, attached.begun).shown()
             | {
                 "registered": reader.registered,
+                "not_registered": reader.not_registered,
                 "core": reader.page.core,
                 "batch": {"now": now, "min": least, "max": most},
                 "lag": reader.lag,
@@ -468,16 +519,3 @@ class Consumer:
 
 def _nothing() -> None:
     pass
-
-
-@contextlib.contextmanager
-def _sigterm(stop: Callable[[], None]) -> Iterator[None]:
-    """Have SIGTERM call ``stop`` in the block, where this thread may say so."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: stop())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 
+from mdsys.consume.arguments import writable_buffer
 from mdsys.errors import UsageError
 from mdsys.record.record import Ticks
+from mdsys.wording import plural
 
 if TYPE_CHECKING:
     from mdsys._native import Buffer
@@ -144,8 +146,10 @@ def native_handler(function: Any, state: Buffer | None = None) -> NativeHandler:
             function is called with; None: NULL.
 
     Raises:
-        UsageError: ``function`` is none of that.
+        UsageError: ``function`` is none of that, or ``state`` no such buffer.
     """
+    if state is not None:
+        writable_buffer("state", state)
     return NativeHandler(function, state)
 
 
@@ -200,12 +204,44 @@ def check_state(state: Any) -> None:
 
 def needs_state(function: Callable[..., Any]) -> bool:
     """Return whether a function cannot be called with one argument alone."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # of C, without a signature
+    signature = _signature(function)
+    if signature is None:
         return False
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in positional and p.default is p.empty for p in parameters) > 1
+    positional = _positional(signature)
+    return sum(parameter.default is parameter.empty for parameter in positional) > 1
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except (TypeError, ValueError):  # of C, without a signature
+        return None
+
+
+def _positional(signature: inspect.Signature) -> list[inspect.Parameter]:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [each for each in signature.parameters.values() if each.kind in kinds]
+
+
+def check_arity(handler: Any, per: str, state: Any) -> None:
+    """Refuse a function that cannot be called as it will be, as far as it tells."""
+    function = handler.function if isinstance(handler, Handler) else handler
+    signature = _signature(function)
+    if signature is None:
+        return
+    called_with = ["a tick" if per == "tick" else "an array of ticks"]
+    if state is not None or needs_state(function):
+        called_with.append("a state")
+    try:
+        signature.bind(*called_with)
+    except TypeError as error:
+        count = len(_positional(signature))
+        takes = f"takes {plural(count, 'argument')}"
+        if any(each.kind is each.KEYWORD_ONLY for each in signature.parameters.values()):
+            takes = str(error)
+        raise UsageError(
+            f"handler {name_of(handler)!r}: {takes}, is called with {' and '.join(called_with)}"
+        ) from None
 
 
 def name_of(function: Any) -> str:

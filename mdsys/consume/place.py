@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mdsys.errors import HostError
 from mdsys.host.cores import core_notices, pin
@@ -30,6 +30,10 @@ def memory_notice(
     elif symbols is not None:
         indices = {symbol.ring for symbol in symbols}
     return lock(market_data.mappings[i] for i in indices)
+
+
+ANSWER_TIMEOUT_S: Final = 0.2
+"""What the question who else has a core may cost a run at its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ def own_core(attached: Attachment, *, required: bool) -> Iterator[Place]:
         return
     try:
         market_data = attached.market_data
-        notices = core_notices(core, others=_others(market_data, attached.reader)) + notices
+        notices = core_notices(core, others=_others(market_data, attached.reader, core)) + notices
         mappings = {f"ring {i}": market_data.mappings[i] for i in attached.reader.cursors}
         if (far := node_notice(mappings, core)) is not None:
             notices.append(far)
@@ -74,15 +78,20 @@ def own_core(attached: Attachment, *, required: bool) -> Iterator[Place]:
             os.sched_setaffinity(0, before)
 
 
-def _others(market_data: MarketData, reader: Reader) -> Mapping[int, str]:
-    """Return which cores other readers of the instance have, as far as the daemon tells."""
+def _others(market_data: MarketData, reader: Reader, core: int) -> Mapping[int, str]:
+    """Return which cores others of the instance have, as far as the daemon tells at once."""
+    registration = reader.registration
+    if registration is None:
+        return {}
+    others: dict[int, str] = {}
     try:
         with connect(market_data.instance, market_data.directory.writer_pid) as connection:
-            answer, _ = ask(connection, {"op": "readers"})
-        return {
-            each["core"]: f"reader {each['name']}"
-            for each in answer["readers"]
-            if each["core"] is not None and each["reader"] != reader.page.reader_id
-        }
+            answer, _ = ask(connection, {"op": "readers"}, timeout_s=ANSWER_TIMEOUT_S)
+        for each in answer["readers"]:
+            if each["core"] is not None and each["reader"] != registration.reader:
+                others[each["core"]] = f"reader {each['name']}"
     except (NoDaemon, HostError, LookupError, TypeError):
-        return {}
+        pass
+    if registration.core == core and registration.core_users:
+        others[core] = registration.core_users[0]  # feeds too
+    return others

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import re
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import numpy as np
 
 from mdsys import _consume, _native
+from mdsys.consume.arguments import choice, reader_name, ring_numbers, share, whole
+from mdsys.consume.membership import Membership
 from mdsys.consume.readiness import Readiness
-from mdsys.consume.registration import Registration, register
+from mdsys.consume.registration import Application, Registration
 from mdsys.consume.symbol_info import SymbolInfo, symbol_bitmap
-from mdsys.errors import HostError, NotRunning, UsageError, WriterGone
+from mdsys.errors import HostError, UsageError, WriterGone
 from mdsys.record.record import TICK, Ticks
 
 if TYPE_CHECKING:
@@ -35,8 +34,6 @@ QUEUE_MAX: Final = 1 << 32
 """More than a ring has."""
 GRANT_SECONDS: Final = 2.0
 """A feed looks at its readers at each flush, every 50 ms when idle."""
-RETRY_SECONDS: Final = 0.5
-"""Between two attempts to find the daemon that is gone."""
 
 
 class Reader:
@@ -67,23 +64,18 @@ class Reader:
         core: Where its thread runs, for the registry. defaults: A consumer's, as of
         `_native.ReaderPage.defaults`, where no daemon has others.
         """
-        _check("policy", policy, POLICIES)
-        _check("wait", wait, WAITS)
-        self.policy = policy
-        self.wait = wait
-        self.name = name or program_name()
-        self.not_registered: str | None = None
-        """Why the daemon does not know this reader; None: it does."""
-        self._market_data = market_data
-        self._symbols = symbols
+        self.policy = choice("policy", policy, POLICIES)
+        self.wait = choice("wait", wait, WAITS)
+        self.name = reader_name(name)
+        self._instance = market_data.instance
+        self._directory, self._cache = market_data.directory, market_data.cache
         indices = _ring_indices(market_data, symbols, rings)
         self._rings = [market_data.rings[i] for i in indices]
         self._positions = {ring: place for place, ring in enumerate(indices)}
-        self._core = core
-        self._retry_at = 0.0
         self._readiness: Readiness | None = None
-        self._registration = self._register()
-        page = self._page()
+        queue = _queue(policy, max_queue_size, backpressure_threshold)
+        self._membership = self._join(core)
+        page = self._membership.page()
         self.defaults = defaults
         if defaults is not None:
             self.defaults = defaults = page.defaults() if page.reader_id else defaults
@@ -91,58 +83,33 @@ class Reader:
                 max_queue_size = defaults["max_queue_size"]
             if backpressure_threshold is None:
                 backpressure_threshold = defaults["threshold"]
+            queue = _queue(policy, max_queue_size, backpressure_threshold)
         self._poller = _consume.Loop(
             self._rings,
             symbol_bitmap(symbols),
             page,
             POLICIES.index(policy),
             WAITS.index(wait),
-            *_queue(policy, max_queue_size, backpressure_threshold),
+            *queue,
             market_data.directory.capacity,
         )
         if policy == "lossless":
             self._wait_for_grants()
         self._scratch = np.empty(POLL_COUNT_DEFAULT, TICK)
-        self.poll_into = self._poller.poll_into
+        self.poll_into: Callable[..., int] = self._poller.poll_into
 
     # ---- the registry ----
 
-    def _register(self) -> Registration | None:
+    def _join(self, core: int | None) -> Membership:
         """Ask the daemon to take us in."""
-        market_data = self._market_data
-        if not self._rings:
-            self.not_registered = "it reads no ring"
-            return None
-        try:
-            registration = register(
-                market_data.instance,
-                market_data.directory.writer_pid,
-                self.name,
-                self.policy,
-                self.wait,
-                list(self._positions),
-                self._core,
-            )
-        except HostError as error:
-            if self.policy == "lossless":
-                raise
-            self.not_registered = str(error)
-            return None
-        if registration is None:
-            self.not_registered = f"no daemon of instance {market_data.instance!r} answers"
-            if self.policy == "lossless":
-                raise NotRunning(
-                    f"{self.not_registered}: a lossless reader needs one that waits for it; "
-                    "start it with mdsys run --config FILE"
-                )
-            return None
-        self.not_registered = None
-        return registration
+        instance, directory = self._instance, self._directory
+        name, policy, wait, rings = self.name, self.policy, self.wait, list(self._positions)
 
-    def _page(self) -> _native.ReaderPage:
-        if self._registration is None:
-            return _native.ReaderPage.private()
-        return _native.ReaderPage(self._registration.memory, writable=True)
+        def apply() -> Application:  # holds no reader, which could not be forgotten then
+            return Application(instance, directory.writer_pid, name, policy, wait, rings, core)
+
+        lossless = bool(rings) and policy == "lossless"
+        return Membership(instance, apply if rings else None, lossless=lossless)
 
     def _wait_for_grants(self) -> None:
         """Return once every writer has said that it waits for us.
@@ -162,35 +129,36 @@ class Reader:
             time.sleep(0.002)
 
     def keep_registered(self) -> bool:
-        """Register again if the daemon was restarted; cheap, and at most every half second.
+        """Register again if the daemon was restarted; cheap, and never waits for it.
 
         Returns:
             Whether the daemon knows this reader.
         """
-        if self._registration is not None and self._registration.alive():
-            return True
-        now = time.monotonic()
-        if now < self._retry_at:
-            return False
-        self._retry_at = now + RETRY_SECONDS
-        if self._registration is not None:
-            self._registration.close()
-            self._registration = None
-        try:
-            self._registration = self._register()
-        except (HostError, NotRunning):  # lossless: until it answers, nobody waits for us
-            return False
-        if self._registration is None:
-            return False
-        page = self._page()
-        page.core = self._poller.page.core
-        self._poller.move(page)
-        return True
+        if self._membership.keep():
+            page = self._membership.page()
+            page.core = self._poller.page.core
+            self._poller.move(page)
+        return self.registered
 
     @property
     def registered(self) -> bool:
         """Whether the daemon knew this reader when it last looked."""
-        return self._registration is not None
+        return self.registration is not None
+
+    @property
+    def registration(self) -> Registration | None:
+        """What the daemon answered; None: it does not know this reader."""
+        return self._membership.registration
+
+    @property
+    def not_registered(self) -> str | None:
+        """Why the daemon does not know this reader; None: it does."""
+        return self._membership.why_not
+
+    @property
+    def refusal(self) -> str | None:
+        """The same where there is a daemon, which refused or did not answer; else None."""
+        return self._membership.refusal
 
     @property
     def loop(self) -> _consume.Loop:
@@ -213,7 +181,7 @@ class Reader:
         return {ring: grant[1] for ring, grant in self._grants() if grant is not None and grant[1]}
 
     def _grants(self) -> Iterator[tuple[int, tuple[int, int] | None]]:
-        reader_id = self._registration.reader if self._registration else 0
+        reader_id = self.registration.reader if self.registration else 0
         for ring, place in self._positions.items():
             yield ring, self._rings[place].grant(reader_id) if reader_id else None
 
@@ -279,6 +247,7 @@ class Reader:
 
         Raises:
             ValueError: ``count_max`` is below 1.
+            UsageError: The reader is closed.
             WriterGone: All has been read and the segments were replaced: attach anew.
         """
         if count_max < 1:
@@ -286,7 +255,7 @@ class Reader:
         if count_max > len(self._scratch):
             self._scratch = np.empty(count_max, TICK)
         scratch = self._scratch if count_max == len(self._scratch) else self._scratch[:count_max]
-        count = self._poller.poll_into(scratch, timeout)
+        count = self.poll_into(scratch, timeout)
         if count == 0:
             self.check()
         self.rearm()
@@ -301,7 +270,7 @@ class Reader:
         """Raise WriterGone when the segments were replaced."""
         if self.superseded:
             raise WriterGone(
-                f"instance {self._market_data.instance!r} was started anew with other rings or "
+                f"instance {self._instance!r} was started anew with other rings or "
                 "was cleaned: attach again"
             )
         self.keep_registered()
@@ -331,15 +300,16 @@ class Reader:
 
     def refresh_parts(self, room: Ticks) -> Iterator[Ticks]:
         """Yield what `refresh` returns in pieces of at most ``len(room)`` records (>= 2)."""
-        market_data = self._market_data
+        self._check_open()
+        directory = self._directory
         after, busy_count = 0, 0
         while self._poller.has_missed and not busy_count:
             count, after, busy_count = self._poller.refresh_into(
-                market_data.directory, market_data.cache, room, after
+                directory, self._cache, room, after
             )
             if count:
                 yield room[:count].copy()
-            if not count and after >= len(market_data.directory):
+            if not count and after >= len(directory):
                 break
         if busy_count:
             raise HostError("a cell of the last-value cache is half-written: is the feed dead?")
@@ -357,6 +327,7 @@ class Reader:
         The first call starts a thread that sleeps on the doorbell. Readable until the next `poll`;
         sometimes for nothing.
         """
+        self._check_open()
         if self._readiness is None:
             self._readiness = Readiness(self._poller)
         return self._readiness.fd
@@ -390,22 +361,30 @@ class Reader:
                     await asyncio.sleep(0)  # a busy ring must not starve the event loop
                     continue
                 news.clear()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), 1.0)
+                # Not wait_for: before Python 3.12 it swallows a cancellation that meets news.
+                timer = loop.call_later(1.0, news.set)
+                try:
+                    await news.wait()
+                finally:
+                    timer.cancel()
         finally:
             loop.remove_reader(fd)
 
     # ---- the end ----
 
     def close(self) -> None:
-        """Leave the registry and end the thread of `fileno`."""
+        """Leave the registry and end the thread of `fileno`; counts can still be looked at."""
+        self.poll_into = _closed
         if self._readiness is not None:
             self._readiness.close()
             self._readiness = None
-        if self._registration is not None:
+        if self.registered:
             self._poller.leave()
-            self._registration.close()
-            self._registration = None
+        self._membership.close()
+
+    def _check_open(self) -> None:
+        if self.poll_into is _closed:
+            _closed()
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -421,31 +400,28 @@ class Reader:
         self.close()
 
     def __del__(self) -> None:
-        """Close what was forgotten."""
-        if getattr(self, "_readiness", None) or getattr(self, "_registration", None):
+        """Close what was forgotten; at the interpreter's end the kernel does, and joins no thread."""
+        if sys.is_finalizing():
+            return
+        if hasattr(self, "poll_into"):
             self.close()
+        elif hasattr(self, "_membership"):  # it has not become one
+            self._membership.close()
 
 
-def program_name() -> str:
-    """Return this program's name as the registry takes it."""
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", Path(sys.argv[0] if sys.argv else "").stem)[:31]
-    return name or "python"
+def _closed(*_: object) -> NoReturn:
+    raise UsageError("the reader is closed")
 
 
-def _check(what: str, given: str, known: Sequence[str]) -> None:
-    if given not in known:
-        raise UsageError(f"{what} {given!r}: one of {', '.join(known)}")
-
-
-def _queue(policy: str, max_queue_size: int | None, threshold: float | None) -> tuple[int, float]:
+def _queue(policy: str, max_queue_size: Any, threshold: Any) -> tuple[int, float]:
     """Return (queue_max, threshold) for the poller; queue_max 0: the policy never acts."""
-    if max_queue_size is not None and max_queue_size < 1:
-        raise UsageError(f"max_queue_size {max_queue_size}: at least 1")
-    if threshold is not None and not 0 < threshold <= 1:
-        raise UsageError(f"backpressure_threshold {threshold}: a share in (0, 1]")
     if policy == "drop_oldest" and max_queue_size is None and threshold is None:
         return 0, 1.0
-    return max_queue_size or QUEUE_MAX, threshold or THRESHOLD_DEFAULT
+    if max_queue_size is not None:
+        max_queue_size = whole("max_queue_size", max_queue_size, 1)
+    if threshold is not None:
+        threshold = share("backpressure_threshold", threshold)
+    return min(max_queue_size or QUEUE_MAX, QUEUE_MAX), threshold or THRESHOLD_DEFAULT
 
 
 def _ring_indices(
@@ -455,8 +431,8 @@ def _ring_indices(
     count = len(market_data.rings)
     if rings is None:
         return list(range(count)) if symbols is None else sorted({s.ring for s in symbols})
-    chosen = sorted(set(rings))
-    if not chosen or chosen[0] < 0 or chosen[-1] >= count:
+    chosen = sorted(set(ring_numbers("rings", rings)))
+    if chosen[-1] >= count:
         raise UsageError(f"rings {chosen}: there are 0 to {count - 1}")
     if symbols is not None and (others := {s.ring for s in symbols} - set(chosen)):
         raise UsageError(f"some of the symbols are in the rings {sorted(others)}, not in {chosen}")

@@ -32,11 +32,13 @@ class Readiness:
     def _watch(self) -> None:
         while True:
             self._armed.wait()
+            self._armed.clear()  # here, so that one that `close` sets from now on is not undone
             if self._ending:
                 return
             if self._watcher.wait(SLICE_SECONDS):
-                self._armed.clear()
                 os.eventfd_write(self.fd, 1)
+            else:
+                self._armed.set()
 
     def rearm(self) -> None:
         """Wait for what comes next; the reader has just polled."""

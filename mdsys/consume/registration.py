@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mdsys.errors import HostError
-from mdsys.ring.control_socket import NoDaemon, ask, connect
+from mdsys.ring.control_socket import TIMEOUT_S, NoDaemon, Question, connect
 
 
 @dataclass(slots=True)
@@ -52,6 +52,72 @@ class Registration:
         self.connection.close()
 
 
+class Application:
+    """A registration that has been asked for. Arguments as of `register`.
+
+    Raises:
+        NoDaemon: There is none to talk to.
+        NoPermission: This user may not talk to it.
+    """
+
+    def __init__(
+        self,
+        instance: str,
+        writer_pid: int,
+        name: str,
+        policy: str,
+        wait: str,
+        rings: Sequence[int],
+        core: int | None = None,
+    ) -> None:
+        request: dict[str, Any] = {
+            "op": "register",
+            "name": name,
+            "policy": policy,
+            "wait": wait,
+            "rings": list(rings),
+            "core": core,
+        }
+        self._connection = connect(instance, writer_pid)
+        try:
+            self._question = Question(self._connection, request, fd_count=1)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def granted(self, timeout_s: float) -> Registration | None:
+        """Return the registration.
+
+        Args:
+            timeout_s: How long to wait for it; 0 does not wait.
+
+        Returns:
+            None: the daemon has not answered yet. Ask again, or `withdraw`.
+
+        Raises:
+            NoDaemon: It ended before it answered.
+            HostError: It refuses; the message says why.
+        """
+        try:
+            answer = self._question.answer(timeout_s)
+            if answer is None:
+                return None
+            said, fds = answer
+            memory = _map(fds)
+            self._connection.settimeout(0)  # from here on nobody waits for it
+            return Registration(
+                said["reader"], said["core"], said["core_users"], memory, self._connection
+            )
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def withdraw(self) -> None:
+        """Have it forgotten, by the daemon too."""
+        self._question.forget()
+        self._connection.close()
+
+
 def register(
     instance: str,
     writer_pid: int,
@@ -60,8 +126,10 @@ def register(
     wait: str,
     rings: Sequence[int],
     core: int | None = None,
+    *,
+    timeout_s: float = TIMEOUT_S,
 ) -> Registration | None:
-    """Register a reader with the daemon of an instance.
+    """Register a reader with the daemon of an instance, and wait until it is done.
 
     Args:
         instance: Its name.
@@ -71,6 +139,7 @@ def register(
         wait: adaptive, spin or park.
         rings: The numbers of those it reads, at least one.
         core: Where it means to run; None: wherever the daemon's configuration says.
+        timeout_s: How long the daemon may take.
 
     Returns:
         The registration; None when there is no daemon to talk to.
@@ -79,37 +148,23 @@ def register(
         HostError: The daemon refuses, or does not answer; the message says why.
         NoPermission: This user may not talk to it.
     """
-    request: dict[str, Any] = {
-        "op": "register",
-        "name": name,
-        "policy": policy,
-        "wait": wait,
-        "rings": list(rings),
-        "core": core,
-    }
     try:
-        connection = connect(instance, writer_pid)
+        application = Application(instance, writer_pid, name, policy, wait, rings, core)
+        registration = application.granted(timeout_s)
     except NoDaemon:
         return None
-    try:
-        answer, fds = ask(connection, request, fd_count=1)
-        connection.settimeout(0)  # from here on nobody waits for it
-        return Registration(
-            answer["reader"], answer["core"], answer["core_users"], _map(fds), connection
-        )
-    except NoDaemon:  # it stops at this moment
-        connection.close()
-        return None
-    except BaseException:
-        connection.close()
-        raise
+    if registration is None:
+        application.withdraw()
+        raise HostError(f"the daemon did not answer in {timeout_s:g} s")
+    return registration
 
 
 def _map(fds: Sequence[int]) -> mmap.mmap:
     """Map the page that came with the answer, and close its descriptor."""
-    if len(fds) != 1:
-        raise HostError("the daemon's answer came without a page")
     try:
+        if len(fds) != 1:
+            raise HostError("the daemon's answer came without a page")
         return mmap.mmap(fds[0], os.fstat(fds[0]).st_size)
     finally:
-        os.close(fds[0])
+        for fd in fds:
+            os.close(fd)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mdsys.consume.arguments import names, plain_function, writable_buffer
 from mdsys.consume.handler import (
     Callback,
     Handler,
     NativeHandler,
+    check_arity,
     check_per,
     name_of,
     needs_state,
@@ -61,14 +63,14 @@ class Route:
     """One handler. Arguments as of `Consumer.on`."""
 
     def __init__(self, handler: Any, kinds: Any, symbols: Any, state: Any, per: str | None) -> None:
-        if not callable(handler) and not isinstance(handler, (Handler, NativeHandler)):
-            raise UsageError(f"handler {handler!r}: not callable")
+        self.native = isinstance(handler, (Handler, NativeHandler))
+        """Whether the native loop calls it."""
+        if not self.native:
+            plain_function("handler", handler)
         if per is not None:
             check_per(per)
         self.handler = handler
         self.name = name_of(handler)
-        self.native = isinstance(handler, (Handler, NativeHandler))
-        """Whether the native loop calls it."""
         self.per = per or "batch"
         if isinstance(handler, Handler):
             self.per = handler.per
@@ -76,8 +78,16 @@ class Route:
         """Whether, having failed, it can be called once more on copies."""
         if self.native and per not in (None, self.per):
             raise UsageError(f"handler {self.name!r}: per={per!r} is said where it is made")
+        if not isinstance(handler, NativeHandler):
+            check_arity(handler, self.per, state)
+        elif state is not None:
+            writable_buffer("state", state)
         self._kinds = kind_mask(kinds)
-        self._patterns: Sequence[str] | None = None if symbols is None else as_list(symbols)
+        self._patterns: Sequence[str] | None = None
+        if symbols is not None:
+            self._patterns = names("symbols", symbols)
+            if not self._patterns:
+                raise UsageError("symbols: none is named; leave it out for all")
         self._state = state
         self._picked: Ticks | None = None
         self.callback: Callback | None = None

@@ -189,15 +189,14 @@ def _print_readers(picture: dict[str, Any], out: TextIO) -> None:
         out.write("\nno registered readers\n")
         return
     out.write(
-        f"\n{'reader':<31} {'pid':>8} {'core':>4} {'policy':<11} {'wait':<8} {'batch':>6} "
+        f"\n{'reader':<31} {'pid':>8} {'core':>9} {'policy':<11} {'wait':<8} {'batch':>6} "
         f"{'lag':>9} {'lost':>11} {'dropped':>11} {'idle':>8}  recv_to_handler\n"
     )
     for reader in readers:
         latency = reader["latency_ns"]["recv_to_handler"]
         shown = "  ".join(f"{key} {_ns(latency[key])}" for key in ("p50", "p99"))
-        core = "-" if reader["core"] is None else reader["core"]
         out.write(
-            f"{reader['name']:<31} {reader['pid']:>8} {core:>4} {reader['policy']:<11} "
+            f"{reader['name']:<31} {reader['pid']:>8} {_core(reader):>9} {reader['policy']:<11} "
             f"{reader['wait']:<8} {reader['batch']['now']:>6,} {reader['lag']:>9,} "
             f"{reader['lost']:>11,} {reader['dropped']:>11,} {reader['idle_s']:>6,.0f} s"
             f"{'  ' + shown if latency['count'] else ''}\n"
@@ -207,6 +206,13 @@ def _print_readers(picture: dict[str, Any], out: TextIO) -> None:
                 out.write(
                     f"  ejected from ring {ring['ring']}: not lossless from {ring['ejected']} on\n"
                 )
+
+
+def _core(reader: dict[str, Any]) -> str:
+    """Return where it runs, and in brackets where it should, if that is elsewhere."""
+    wished, now = reader["core"], reader["core_now"]
+    shown = "-" if now is None else str(now)
+    return shown if wished in (None, now) else f"{shown} ({wished})"
 
 
 def _ns(value_ns: int | None) -> str:

@@ -119,6 +119,11 @@ def allowed_cores() -> set[int]:
             os.sched_setaffinity(0, before)
 
 
+def present_cores(*, root: Path = _ROOT) -> frozenset[int]:
+    """Return the cores that this host has, offline or not ours as they may be; none: not told."""
+    return read_set(root / _CPU / "present")
+
+
 def _cores_text(numbers: frozenset[int]) -> str:
     return (
         f"{'core' if len(numbers) == 1 else 'cores'} {set_text(numbers)}" if numbers else "others"

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import struct
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ ANSWER_SIZE_MAX: Final = 16 << 20
 """More than any answer: 64 readers of 256 rings are some 2 MB."""
 PIECE_SIZE: Final = 1 << 16
 TIMEOUT_S: Final = 5.0
-"""How long a client waits for an answer, and the daemon for a client to take it."""
+"""How long a client waits for an answer if it may wait, and the daemon for it to be taken."""
 _CREDENTIALS: Final = struct.Struct("iII")  # struct ucred, unix(7)
 
 
@@ -44,7 +45,7 @@ def peer_of(connection: socket.socket) -> tuple[int, int]:
 
 
 def connect(instance: str, writer_pid: int) -> socket.socket:
-    """Connect to the daemon of an instance.
+    """Connect to the daemon of an instance, which need not take notice: this never waits.
 
     Args:
         instance: Its name.
@@ -59,7 +60,7 @@ def connect(instance: str, writer_pid: int) -> socket.socket:
     for directory in run_dirs():
         path = socket_path(directory, instance)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(TIMEOUT_S)
+        connection.settimeout(0)
         try:
             connection.connect(str(path))
             if peer_of(connection)[0] == writer_pid:
@@ -78,44 +79,104 @@ def connect(instance: str, writer_pid: int) -> socket.socket:
 
 
 def ask(
-    connection: socket.socket, request: dict[str, Any], *, fd_count: int = 0
+    connection: socket.socket,
+    request: dict[str, Any],
+    *,
+    fd_count: int = 0,
+    timeout_s: float | None = None,
 ) -> tuple[dict[str, Any], list[int]]:
     """Send one request and return its answer, and the descriptors that came with it.
+
+    Args:
+        connection: Of `connect`.
+        request: As of `Question`.
+        fd_count: As of `Question`.
+        timeout_s: How long to wait for the answer; None: TIMEOUT_S.
 
     Raises:
         NoDaemon: It ended before it answered.
         HostError: It refused, or did not answer in time; the message says why.
     """
-    fds: list[int] = []
-    try:
-        line = _exchange(connection, json.dumps(request).encode() + b"\n", fds, fd_count)
-        return _checked(line), fds
-    except BaseException as error:
-        for fd in fds:
-            os.close(fd)
-        if isinstance(error, TimeoutError):
-            raise HostError(f"the daemon did not answer in {TIMEOUT_S:.0f} s") from error
-        if isinstance(error, OSError):
+    timeout_s = TIMEOUT_S if timeout_s is None else timeout_s
+    question = Question(connection, request, fd_count=fd_count)
+    answer = question.answer(timeout_s)
+    if answer is None:
+        question.forget()
+        raise HostError(f"the daemon did not answer in {timeout_s:g} s")
+    return answer
+
+
+class Question:
+    """A request that has been sent, and as much of its answer as has come.
+
+    Args:
+        connection: Not to be used otherwise until the answer is there.
+        request: At most REQUEST_SIZE_MAX bytes as JSON: what a socket takes at once.
+        fd_count: Most descriptors that may come with the answer.
+
+    Raises:
+        NoDaemon: It has ended.
+    """
+
+    def __init__(
+        self, connection: socket.socket, request: dict[str, Any], *, fd_count: int = 0
+    ) -> None:
+        self._connection = connection
+        self._fd_count = fd_count
+        self._fds: list[int] = []
+        self._data = b""
+        connection.settimeout(0)
+        try:
+            connection.sendall(json.dumps(request).encode() + b"\n")
+        except OSError as error:
             raise NoDaemon(f"the daemon is gone: {error}") from error
-        raise
 
+    def answer(self, timeout_s: float) -> tuple[dict[str, Any], list[int]] | None:
+        """Return the answer, and the descriptors that came with it, the caller's to close.
 
-def _exchange(connection: socket.socket, line: bytes, fds: list[int], fd_count: int) -> bytes:
-    """Send a line and return the one that comes back; descriptors go into ``fds`` at once."""
-    connection.sendall(line)
-    data = b""
-    while not data.endswith(b"\n"):
-        if fd_count and not data:
-            piece, came, _ = receive_fds(connection, PIECE_SIZE, fd_count)
-            fds += came
+        Args:
+            timeout_s: How long to wait for it; 0 does not wait.
+
+        Returns:
+            None: it has not come in time. Ask again, or `forget` it.
+
+        Raises:
+            NoDaemon: It ended before it answered.
+            HostError: It refused; the message says why.
+        """
+        deadline = time.monotonic() + timeout_s
+        try:
+            while not self._data.endswith(b"\n"):
+                self._connection.settimeout(max(deadline - time.monotonic(), 0))
+                self._receive()
+            answer = _checked(self._data)
+        except (BlockingIOError, TimeoutError):
+            return None
+        except OSError as error:
+            self.forget()
+            raise NoDaemon(f"the daemon is gone: {error}") from error
+        except BaseException:
+            self.forget()
+            raise
+        fds, self._fds = self._fds, []
+        return answer, fds
+
+    def _receive(self) -> None:
+        if self._fd_count and not self._data:
+            piece, came, _ = receive_fds(self._connection, PIECE_SIZE, self._fd_count)
+            self._fds += came
         else:
-            piece = connection.recv(PIECE_SIZE)
+            piece = self._connection.recv(PIECE_SIZE)
         if not piece:
             raise NoDaemon("the daemon ended before it answered")
-        data += piece
-        if len(data) > ANSWER_SIZE_MAX:
+        self._data += piece
+        if len(self._data) > ANSWER_SIZE_MAX:
             raise HostError("the daemon's answer has no end")
-    return data
+
+    def forget(self) -> None:
+        """Close what has come with the answer so far."""
+        while self._fds:
+            os.close(self._fds.pop())
 
 
 def _checked(line: bytes) -> dict[str, Any]:

@@ -46,6 +46,7 @@ def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give every test the same machine: 16 cores."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
     monkeypatch.setattr("mdsys.config_checks.allowed_cores", lambda: set(range(16)))
+    monkeypatch.setattr("mdsys.config_checks.present_cores", lambda: frozenset(range(24)))
 
 
 def parse(text: str, folder: Path | None = None) -> Config:
@@ -350,10 +351,14 @@ def test_every_mistake_is_told_at_once() -> None:
         ("[consumer]\nmax_queue_size = 9", "consumer.max_queue_size: 9 is less than one batch"),
         ("[consumer]\ncores = [3]", "consumer.cores: must be a table"),
         ("[consumer]\nlossless_wait_us = -1", "consumer.lossless_wait_us: -1 is not in"),
-        ("[consumer.cores]\ns1 = -1", "consumer.cores: -1 is not in [0, 4095]"),
-        ("[consumer.cores]\ns1 = true", "consumer.cores: true is no integer"),
-        ('[consumer.cores]\ns1 = "3"', 'consumer.cores: "3" is no integer'),
-        ("[consumer.cores]\ns1 = 3\ns2 = 3", "consumer.cores: names a core twice"),
+        ("[consumer.cores]\ns1 = -1", "consumer.cores: s1: -1 is not in [0, 4095]"),
+        ("[consumer.cores]\ns1 = true", "consumer.cores: s1: true is no integer"),
+        ('[consumer.cores]\ns1 = "3"', 'consumer.cores: s1: "3" is no integer'),
+        ("[consumer.cores]\ns1 = 3\ns2 = 3", "consumer.cores: s2: core 3 is s1's"),
+        (
+            "[consumer.cores]\ns1 = 24",
+            "consumer.cores: s1: this host has no core 24; it has 0-23",
+        ),
         ('[consumer.cores]\n"s 1" = 3', '"s 1" is not a reader\'s name'),
         (f"[consumer.cores]\n{'a' * 32} = 3", "is not a reader's name"),
         ('[metrics]\nlisten = "9464"', 'metrics.listen: "9464" is not HOST:PORT'),
@@ -367,6 +372,23 @@ def test_a_mistake_outside_the_venues_is_named(text: str, problem: str) -> None:
     assert len(found) == 1
     assert found[0].startswith("FILE: ")
     assert problem in found[0]
+
+
+def test_all_mistakes_among_the_readers_cores_are_told_at_once() -> None:
+    cores = {"s1": 3, "a b": 4, "s2": "5", "s3": 3, "s4": 99, "s5": 6}
+    with pytest.raises(ConfigError) as caught:
+        config.parse(LEAST | {"consumer": {"cores": cores}}, venues=VENUES)
+    assert [problem.partition("consumer.cores: ")[2] for problem in caught.value.problems] == [
+        '"a b" is not a reader\'s name: 1 to 31 of A-Z a-z 0-9 . _ -',
+        's2: "5" is no integer',
+        "s3: core 3 is s1's",
+        "s4: this host has no core 99; it has 0-23",
+    ]
+
+
+def test_readers_core_need_not_be_one_of_the_daemons() -> None:
+    parsed = config.parse(LEAST | {"consumer": {"cores": {"s1": 20}}}, venues=VENUES)
+    assert parsed.consumer.cores == {"s1": 20}
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,20 @@ def test_reader_of_some_symbols_reads_only_their_rings() -> None:
         assert reader.epochs == {0: 1, 2: 1}
 
 
+def test_reader_of_some_rings_reads_only_those() -> None:
+    with running(geometry(rings=2), symbols=4) as instance, attach(instance.name) as md:
+        reader = md.reader(rings=[0])
+        for ring in range(2):
+            writer(instance, ring).publish_records(trades(3, symbol_id=ring + 1))
+        assert reader.poll()["symbol_id"].tolist() == [1, 1, 1]
+        assert reader.cursors == {0: 4}
+        one = md.reader("BINANCE:S2", rings=[1])
+        assert list(one.cursors) == [1]
+        for rings in ([2], [], 0, ["0"], [-1]):
+            with pytest.raises(UsageError, match="rings"):
+                md.reader(rings=rings)  # type: ignore[arg-type]
+
+
 def test_reader_of_no_symbol_reads_nothing(instance: Instance, md: MarketData) -> None:
     reader = md.reader([])
     Feed(instance).publish(tick_of(1, 1, Kind.TRADE))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import mdsys
-from mdsys import Consumer, HandlerError, HostError, Kind, NotRunning, _native
+from mdsys import Consumer, HandlerError, HostError, Kind, NotRunning, _consume, _native
 from mdsys.consume import place
 from mdsys.errors import UsageError
 from mdsys.record.record import TICK, Ticks
@@ -211,37 +211,73 @@ def test_state_is_handed_on_and_only_where_it_is_taken(
     assert calls == [state, None, "alone"]
 
 
+async def never_awaited(_: Any) -> None: ...
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         {"policy": "drop_newest"},
+        {"policy": ["conflate"]},
         {"wait": "sleep"},
         {"on_error": "ignore"},
+        {"on_error": ["stop"]},
         {"batch_size": 0},
-        {"batch_size": 1 << 17},
+        {"batch_size": _consume.BATCH_MAX + 1},
+        {"batch_size": 2.0},
+        {"batch_size": True},
+        {"core": -1},
+        {"core": True},
+        {"core": "3"},
+        {"max_queue_size": 0},
+        {"max_queue_size": "10"},
+        {"backpressure_threshold": 1.5},
+        {"backpressure_threshold": 0},
+        {"backpressure_threshold": float("nan")},
+        {"backpressure_threshold": True},
+        {"backpressure_threshold": "0.5"},
+        {"adaptive_batching": 1},
+        {"symbols": []},
+        {"symbols": 5},
+        {"symbols": [5]},
+        {"rings": []},
+        {"rings": 0},
+        {"rings": "01"},
+        {"rings": [0.0]},
+        {"rings": [-1]},
+        {"on_event": 1},
+        {"on_event": never_awaited},
+        {"instance": print},
         {"state": 1},
     ],
 )
 def test_wrong_argument_is_refused_at_once(arguments: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(arguments))):
-        Consumer("default", **arguments)
+        Consumer(**({"instance": "default"} | arguments))
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"symbols": ["BINANCE:NONE"]},
-        {"rings": [7]},
-        {"max_queue_size": 0},
-        {"backpressure_threshold": 1.5},
-        {"backpressure_threshold": 0},
-    ],
-)
-def test_wrong_argument_is_refused_when_it_attaches(
+@pytest.mark.parametrize("arguments", [{"symbols": ["BINANCE:NONE"]}, {"rings": [7]}])
+def test_what_the_instance_lacks_is_refused_when_it_attaches(
     instance: Instance, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(UsageError):
         Consumer(instance.name, print, **arguments).run()
+
+
+def test_numbers_of_numpy_are_numbers(instance: Instance) -> None:
+    arguments: Any = {
+        "core": np.int64(0),
+        "rings": np.array([1]),
+        "batch_size": np.uint16(7),
+        "max_queue_size": np.int32(100),
+        "backpressure_threshold": np.float32(0.5),
+        "adaptive_batching": np.bool_(False),
+    }
+    with Consumer(instance.name, **arguments) as consumer:
+        assert consumer.stats()["cursors"] == {1: 1}
+        assert consumer.stats()["batch"] == {"now": 7, "min": 7, "max": 7}
+    with Consumer(instance.name, max_queue_size=1 << 80, backpressure_threshold=1):
+        pass
 
 
 def test_wrong_handlers_are_refused(instance: Instance) -> None:
@@ -262,6 +298,57 @@ def test_wrong_handlers_are_refused(instance: Instance) -> None:
         consumer.run()
     with pytest.raises(NotRunning):
         Consumer(new_name(), print).run()
+
+
+def none() -> None: ...
+
+
+def three(ticks: Any, state: Any, more: Any) -> None: ...
+
+
+def by_name(ticks: Any, *, state: Any) -> None: ...
+
+
+class Later:
+    async def __call__(self, ticks: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "arguments", "words"),
+    [
+        (none, {"per": "tick"}, "handler 'none': takes 0 arguments, is called with a tick"),
+        (none, {}, "handler 'none': takes 0 arguments, is called with an array of ticks"),
+        (
+            three,
+            {},
+            "handler 'three': takes 3 arguments, is called with an array of ticks and a state",
+        ),
+        (lambda ticks: None, {"state": 1}, "takes 1 argument, is called with .* and a state"),
+        (by_name, {}, "'by_name': missing a required .*'state', is called with an array"),
+        (never_awaited, {}, "is async"),
+        (Later(), {}, "is async"),
+        (mdsys.handler(none), {}, "handler 'none': takes 0 arguments, is called with a tick"),
+        (
+            mdsys.handler(per="batch")(three),
+            {},
+            "'three': takes 3 arguments, is called with an array of ticks and a state",
+        ),
+        (mdsys.native_handler(1), {"state": b"fixed"}, "state bytes: .* writable"),
+        (mdsys.native_handler(1), {"state": [1]}, "state list: .* writable"),
+        (print, {"symbols": []}, "symbols: none is named"),
+        (print, {"symbols": [1]}, "a name or glob"),
+    ],
+)
+def test_handler_that_cannot_be_called_so_is_refused_where_it_is_added(
+    handler: Any, arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        Consumer("default").on(handler, **arguments)
+
+
+def test_native_handlers_own_state_must_be_writable() -> None:
+    with pytest.raises(UsageError, match="state bytes"):
+        mdsys.native_handler(1, b"fixed")
 
 
 # ---- failing handlers --------------------------------------------------------------------------
@@ -608,6 +695,111 @@ def test_async_for_is_ended_by_another_thread(instance: Instance) -> None:
     asyncio.run(asyncio.wait_for(main(), 30))
 
 
+def test_iteration_that_was_left_standing_ends_for_whoever_comes_next(
+    instance: Instance, ring: _native.RingWriter
+) -> None:
+    seen: list[list[int]] = []
+    with Consumer(instance.name, adaptive_batching=False, batch_size=10) as consumer:
+        collected = consumer.on(Collected())
+        publish(ring, trades(40))
+        standing: list[Any] = []
+        for _ in range(2):
+            standing.append(iter(consumer))
+            seen.append(next(standing[-1])["trade_id"].tolist())
+        run_out(consumer)
+        assert [list(each) for each in standing] == [[], []], "they are at their end"
+        assert collected.ids == list(range(40))
+        publish(ring, trades(1))
+        standing.append(iter(consumer))
+        next(standing[-1])
+    assert seen == [list(range(10)), list(range(10, 20))]
+    assert not consumer.stats()["attached"]
+    assert list(standing[-1]) == []
+    assert obeys_the_law(consumer)
+
+
+def test_async_for_may_be_left_by_break(instance: Instance, ring: _native.RingWriter) -> None:
+    async def main() -> list[int]:
+        ids: list[int] = []
+        with Consumer(instance.name, adaptive_batching=False, batch_size=10) as consumer:
+            publish(ring, trades(40))
+            for _ in range(3):
+                async for ticks in consumer:
+                    ids += ticks["trade_id"].tolist()
+                    break
+            consumer.close()
+        assert not consumer.stats()["attached"]
+        return ids
+
+    assert asyncio.run(asyncio.wait_for(main(), 30)) == list(range(30))
+
+
+def test_two_iterations_at_a_time_are_refused_while_one_waits(instance: Instance) -> None:
+    async def main() -> None:
+        with Consumer(instance.name) as consumer:
+            first = asyncio.ensure_future(anext(aiter(consumer)))
+            await asyncio.sleep(0)
+            with pytest.raises(UsageError, match="one at a time"):
+                await anext(aiter(consumer))
+            consumer.stop()
+            with pytest.raises(StopAsyncIteration):
+                await first
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+@pytest.mark.parametrize("what", ["consumer", "reader"])
+def test_cancellation_in_async_for_is_heeded_on_a_busy_ring(instance: Instance, what: str) -> None:
+    """However it falls together with news: what wakes the task must not swallow it."""
+    ring, over = writer(instance), threading.Event()
+
+    def keep_busy() -> None:
+        while not over.wait(0.0001):
+            ring.publish_records(trades(1))
+            ring.flush(1)
+
+    async def read(iterator: Any) -> None:
+        async for _ in iterator:
+            pass
+
+    async def main() -> None:
+        with mdsys.attach(instance.name) as md:
+            for turn in range(200):
+                one: Any = Consumer(instance.name) if what == "consumer" else md.reader()
+                task = asyncio.ensure_future(read(one))
+                await asyncio.sleep(turn % 20 * 0.0002)
+                task.cancel()
+                assert await asyncio.wait([task], timeout=20) == ({task}, set())
+                assert task.cancelled()
+                one.close()
+
+    thread = threading.Thread(target=keep_busy)
+    thread.start()
+    try:
+        asyncio.run(main())
+    finally:
+        over.set()
+        thread.join()
+
+
+def test_reader_is_closed_while_news_comes(instance: Instance, ring: _native.RingWriter) -> None:
+    """The thread of its descriptor, which has just found some, must not miss that it is to end."""
+
+    def open_and_close() -> None:
+        with mdsys.attach(instance.name) as md:
+            for _ in range(500):
+                with md.reader() as reader:
+                    reader.fileno()
+                    reader.poll()
+                    ring.publish_records(trades(1))
+                    ring.flush(1)
+
+    closing = threading.Thread(target=open_and_close, daemon=True)
+    closing.start()
+    closing.join(30)
+    assert not closing.is_alive()
+
+
 def test_consumer_leaves_no_mapping_behind(instance: Instance) -> None:
     def mapped() -> int:
         return Path("/proc/self/maps").read_text().count(f"mdsys.{instance.name}.")
@@ -668,8 +860,8 @@ def test_core_that_is_not_there_ends_the_run(instance: Instance) -> None:
         Consumer(instance.name, print, core=8191).run()
 
 
-def test_configured_core_that_is_not_there_is_done_without(
-    instance: Instance, monkeypatch: pytest.MonkeyPatch
+def test_configured_core_that_is_not_there_is_done_without_and_warned_of(
+    instance: Instance, caplog: pytest.LogCaptureFixture
 ) -> None:
     consumer = Consumer(instance.name, print)
     with consumer:
@@ -679,6 +871,9 @@ def test_configured_core_that_is_not_there_is_done_without(
         with place.own_core(attached, required=False) as found:
             assert found.core is None
             assert "core 8191" in found.notices[0]
+        run_out(consumer)
+    warned = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    assert any("core 8191" in message for message in warned)
 
 
 # ---- figures -----------------------------------------------------------------------------------
@@ -692,6 +887,7 @@ def test_stats_tell_how_it_stands(instance: Instance, ring: _native.RingWriter) 
         stats = consumer.stats()
         assert (stats["name"], stats["policy"], stats["wait"]) == ("s-1", "conflate", "adaptive")
         assert stats["registered"] is False
+        assert stats["batch"] == {"now": 1, "min": 1, "max": 50}, "before the first run too"
         assert stats["lag"] == 8
         assert stats["cursors"] == {0: 1}
         run_out(consumer)

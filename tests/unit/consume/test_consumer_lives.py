@@ -165,6 +165,68 @@ def test_sigterm_hands_out_what_was_published_by_then(instance: Instance) -> Non
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_sigterm_drains_an_iteration_and_is_given_back(instance: Instance) -> None:
+    ring, before = writer(instance), signal.getsignal(signal.SIGTERM)
+
+    def loop(consumer: Consumer) -> list[int]:
+        ids: list[int] = []
+        for ticks in consumer:
+            if not ids:
+                ring.publish_records(trades(200, first=1))
+                os.kill(os.getpid(), signal.SIGTERM)
+            ids += ticks["trade_id"].tolist()
+        return ids
+
+    async def async_loop(consumer: Consumer) -> list[int]:
+        ids: list[int] = []
+        async for ticks in consumer:
+            if not ids:
+                ring.publish_records(trades(200, first=1))
+                asyncio.get_running_loop().call_later(
+                    0, lambda: os.kill(os.getpid(), signal.SIGTERM)
+                )
+            ids += ticks["trade_id"].tolist()
+        return ids
+
+    for way in (loop, lambda consumer: asyncio.run(async_loop(consumer))):
+        with Consumer(instance.name) as consumer:
+            ring.publish_records(trades(1))
+            assert way(consumer) == list(range(201))
+        assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_sigterm_is_given_back_in_whichever_order_iterations_end(instance: Instance) -> None:
+    ring, before = writer(instance), signal.getsignal(signal.SIGTERM)
+    consumers = [Consumer(instance.name).attach() for _ in range(2)]
+    ring.publish_records(trades(1))
+    iterators = [iter(consumer) for consumer in consumers]
+    for iterator in iterators:
+        next(iterator)
+    os.kill(os.getpid(), signal.SIGTERM)
+    for iterator in iterators:  # the first first
+        assert list(iterator) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+    for consumer in consumers:
+        consumer.close()
+
+
+def test_programs_own_sigterm_in_asyncio_is_heeded_too(instance: Instance) -> None:
+    async def main() -> None:
+        told = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, told.set)
+        consumer = Consumer(instance.name)
+        loop.call_later(0.01, os.kill, os.getpid(), signal.SIGTERM)
+        assert [ticks async for ticks in consumer] == []
+        await told.wait()
+        told.clear()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await told.wait()
+        loop.remove_signal_handler(signal.SIGTERM)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S))
+
+
 def test_ctrl_c_within_a_handler_loses_nothing(instance: Instance) -> None:
     ids: list[int] = []
 

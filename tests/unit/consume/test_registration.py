@@ -103,12 +103,21 @@ def test_daemon_that_stops_at_this_moment_is_none(
 
 
 def test_answer_without_a_page_is_refused(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
-    def ask(*_: object, fd_count: int) -> tuple[dict[str, object], list[int]]:
+    def answer(*_: object) -> tuple[dict[str, object], list[int]]:
         return {"reader": 1, "core": 1, "core_users": []}, []
 
-    monkeypatch.setattr(module, "ask", ask)
+    monkeypatch.setattr(control_socket.Question, "answer", answer)
     with pytest.raises(HostError, match="without a page"):
         registered(server)
+
+
+def test_daemon_that_is_stuck_is_not_waited_for_longer_and_nothing_is_left(server: Server) -> None:
+    before = open_descriptors()
+    with server.stuck(), pytest.raises(HostError, match=r"did not answer in 0\.05 s"):
+        register(server.instance.name, os.getpid(), "s1", "conflate", "park", [0], timeout_s=0.05)
+    assert server.next_left() == ("s1", "has left")
+    assert server.count() == 0
+    assert open_descriptors() == before
 
 
 def test_descriptor_of_the_page_is_closed_once_it_is_mapped(server: Server) -> None:

@@ -78,6 +78,7 @@ def reader(**changes: Any) -> dict[str, Any]:
         "name": "s1",
         "pid": 4711,
         "core": 3,
+        "core_now": 3,
         "policy": "drop_oldest",
         "wait": "park",
         "batch": {"now": 1, "min": 1, "max": 200},
@@ -92,7 +93,9 @@ def reader(**changes: Any) -> dict[str, Any]:
 
 
 def test_each_reader_has_a_line_under_the_words_that_explain_it() -> None:
-    lines = text(picture(readers=[reader(), reader(name="s2", core=None)])).splitlines()
+    lines = text(
+        picture(readers=[reader(), reader(name="s2", core=None, core_now=None)])
+    ).splitlines()
     head = next(number for number, line in enumerate(lines) if line.startswith("reader "))
     assert " ".join(lines[head].split()) == (
         "reader pid core policy wait batch lag lost dropped idle recv_to_handler"
@@ -102,6 +105,17 @@ def test_each_reader_has_a_line_under_the_words_that_explain_it() -> None:
     )
     assert lines[head + 2].split()[:3] == ["s2", "4711", "-"]
     assert len(lines) == head + 3
+
+
+@pytest.mark.parametrize(
+    ("wished", "now", "shown"),
+    [(None, None, "-"), (None, 2, "2"), (3, 3, "3"), (3, None, "- (3)"), (3, 2, "2 (3)")],
+)
+def test_reader_that_is_not_on_its_core_shows_both(
+    wished: int | None, now: int | None, shown: str
+) -> None:
+    line = text(picture(readers=[reader(core=wished, core_now=now)])).splitlines()[-1]
+    assert " ".join(line.split()).startswith(f"s1 4711 {shown} drop_oldest")
 
 
 def test_reader_without_a_handler_has_no_latency() -> None:
@@ -154,5 +168,5 @@ def test_daemon_that_does_not_answer_is_no_reason_to_tell_nothing(
             shown = take_picture(instance.name)
         path.unlink()
     assert shown["readers"] is None
-    assert shown["readers_unknown"] == "the daemon did not answer in 0 s"
+    assert shown["readers_unknown"] == "the daemon did not answer in 0.05 s"
     assert shown["state"] == "running"

@@ -17,7 +17,15 @@ import pytest
 
 from mdsys.errors import HostError, NoPermission
 from mdsys.ring import control_socket
-from mdsys.ring.control_socket import NoDaemon, ask, connect, listen, peer_of, socket_path
+from mdsys.ring.control_socket import (
+    NoDaemon,
+    Question,
+    ask,
+    connect,
+    listen,
+    peer_of,
+    socket_path,
+)
 
 NAME = "unit"
 
@@ -207,17 +215,52 @@ def test_answer_without_end_is_not_kept(
         ask(connection, {})
 
 
-def test_daemon_that_does_not_answer_is_told(
-    places: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(control_socket, "TIMEOUT_S", 0.05)
+def test_daemon_that_does_not_answer_is_told(places: list[Path]) -> None:
     listener = listen(socket_path(places[0], NAME), os.getegid())
     with (
         listener,
         connect(NAME, os.getpid()) as connection,
-        pytest.raises(HostError, match="did not answer in"),
+        pytest.raises(HostError, match=r"did not answer in 0\.05 s"),
     ):
-        ask(connection, {})
+        ask(connection, {}, timeout_s=0.05)
+
+
+def test_daemon_whose_answer_never_ends_is_not_waited_for_longer(places: list[Path]) -> None:
+    """Each piece comes in time, and there is always another."""
+    before, over = open_descriptors(), threading.Event()
+
+    def talk(client: socket.socket) -> None:
+        client.recv(4096)
+        socket.send_fds(client, [b"{"], [0])
+        while not over.wait(0.001):
+            client.sendall(b" ")
+
+    with daemon(places[0], talk), connect(NAME, os.getpid()) as connection:
+        try:
+            with pytest.raises(HostError, match=r"did not answer in 0\.1 s"):
+                ask(connection, {}, fd_count=1, timeout_s=0.1)
+        finally:
+            over.set()
+    assert open_descriptors() == before
+
+
+def test_answer_may_be_looked_for_without_waiting(places: list[Path]) -> None:
+    half, whole = threading.Event(), threading.Event()
+
+    def talk(client: socket.socket) -> None:
+        client.recv(4096)
+        assert half.wait(10)
+        client.sendall(b'{"ok":')
+        assert whole.wait(10)
+        client.sendall(b"true}\n")
+
+    with daemon(places[0], talk), connect(NAME, os.getpid()) as connection:
+        question = Question(connection, {})
+        assert question.answer(0) is None
+        half.set()
+        assert question.answer(0.05) is None
+        whole.set()
+        assert question.answer(10) == ({"ok": True}, [])
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o777])
