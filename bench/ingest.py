@@ -370,7 +370,8 @@ class EpollReceiver(RingReceiver):
     def start(self, folder: Path) -> subprocess.Popen[bytes]:
         """See Receiver."""
         sources = ["bench/bench_ingest_epoll.c"]
-        sources += [f"native/src/{name}.c" for name in ("feed", "decode_binance", "segment")]
+        parts = ("audience", "feed", "decode_binance", "segment")
+        sources += [f"native/src/{name}.c" for name in parts]
         program = compile_c("bench_ingest_epoll", sources)
         self._file = make_file(folder, f"epoll-{self.venue.port}", _native.ring_size(DEPTH))
         memory = map_file(self._file, writable=True)

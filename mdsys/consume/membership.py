@@ -102,6 +102,11 @@ class Membership:
             return _native.ReaderPage.private()
         return _native.ReaderPage(self.registration.memory, writable=True)
 
+    def forget(self) -> None:
+        """After a fork: leave it all to the parent, whose it is."""
+        self._apply = self._application = self.registration = None
+        self.why_not = "it was made before a fork"
+
     def close(self) -> None:
         """Leave, for good."""
         self._apply = None

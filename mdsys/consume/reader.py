@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
@@ -28,12 +30,17 @@ POLICIES: Final = ("drop_oldest", "conflate", "lossless")
 WAITS: Final = ("adaptive", "spin", "park")
 """By their numbers in enum md_wait."""
 SUPERSEDED: Final = 3
+LOOK_EVERY: Final = 256
+"""Polls between two looks at the registration of a reader that is never done."""
 POLL_COUNT_DEFAULT: Final = 256
 THRESHOLD_DEFAULT: Final = 0.8
 QUEUE_MAX: Final = 1 << 32
 """More than a ring has."""
 GRANT_SECONDS: Final = 2.0
 """A feed looks at its readers at each flush, every 50 ms when idle."""
+
+_readers: weakref.WeakSet[Reader] = weakref.WeakSet()
+"""Those of this process."""
 
 
 class Reader:
@@ -97,6 +104,8 @@ class Reader:
             self._wait_for_grants()
         self._scratch = np.empty(POLL_COUNT_DEFAULT, TICK)
         self.poll_into: Callable[..., int] = self._poller.poll_into
+        self._poll_count = 0
+        _readers.add(self)
 
     # ---- the registry ----
 
@@ -138,6 +147,8 @@ class Reader:
             page = self._membership.page()
             page.core = self._poller.page.core
             self._poller.move(page)
+            if self._readiness is not None:
+                self._readiness.poke()  # the new daemon looks at another page
         return self.registered
 
     @property
@@ -256,8 +267,11 @@ class Reader:
             self._scratch = np.empty(count_max, TICK)
         scratch = self._scratch if count_max == len(self._scratch) else self._scratch[:count_max]
         count = self.poll_into(scratch, timeout)
+        self._poll_count += 1
         if count == 0:
             self.check()
+        elif self._poll_count % LOOK_EVERY == 0:
+            self.keep_registered()
         self.rearm()
         return scratch[:count].copy()
 
@@ -382,6 +396,12 @@ class Reader:
             self._poller.leave()
         self._membership.close()
 
+    def _become_a_childs(self) -> None:
+        """After a fork: the page, the registration and the thread are the parent's."""
+        self._membership.forget()
+        self._poller.move(_native.ReaderPage.private())
+        self._readiness = None
+
     def _check_open(self) -> None:
         if self.poll_into is _closed:
             _closed()
@@ -400,7 +420,7 @@ class Reader:
         self.close()
 
     def __del__(self) -> None:
-        """Close what was forgotten; at the interpreter's end the kernel does, and joins no thread."""
+        """Close what was forgotten; at the interpreter's end that is left to the kernel."""
         if sys.is_finalizing():
             return
         if hasattr(self, "poll_into"):
@@ -437,3 +457,11 @@ def _ring_indices(
     if symbols is not None and (others := {s.ring for s in symbols} - set(chosen)):
         raise UsageError(f"some of the symbols are in the rings {sorted(others)}, not in {chosen}")
     return chosen
+
+
+def _after_fork() -> None:
+    for reader in list(_readers):
+        reader._become_a_childs()  # noqa: SLF001
+
+
+os.register_at_fork(after_in_child=_after_fork)

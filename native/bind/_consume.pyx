@@ -567,6 +567,7 @@ cdef class Watcher:
         """Take note of where the poller is. Its thread's, while nobody waits."""
         cdef Poller owner = self.owner
         self.their_page = owner.page
+        self.stop_word = 0
         self.poller.page.reader_id = owner.consumer.poller.page.reader_id
         self.waiter.by_clock = 0
         memcpy(self.poller.sources, owner.consumer.poller.sources,
@@ -588,6 +589,6 @@ cdef class Watcher:
         return ready
 
     def stop(self):
-        """End `wait` for good, from any thread."""
+        """End `wait`, from any thread; it stays ended until `arm`."""
         md_store_release_u32(&self.stop_word, 1)
         md_waiter_wake(&self.stop_word)

@@ -196,18 +196,26 @@ def test_sigterm_drains_an_iteration_and_is_given_back(instance: Instance) -> No
 
 
 def test_sigterm_is_given_back_in_whichever_order_iterations_end(instance: Instance) -> None:
-    ring, before = writer(instance), signal.getsignal(signal.SIGTERM)
-    consumers = [Consumer(instance.name).attach() for _ in range(2)]
-    ring.publish_records(trades(1))
-    iterators = [iter(consumer) for consumer in consumers]
-    for iterator in iterators:
-        next(iterator)
-    os.kill(os.getpid(), signal.SIGTERM)
-    for iterator in iterators:  # the first first
-        assert list(iterator) == []
-    assert signal.getsignal(signal.SIGTERM) is before
-    for consumer in consumers:
-        consumer.close()
+    came: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        own = signal.getsignal(signal.SIGTERM)
+        ring = writer(instance)
+        first, second = (Consumer(instance.name).attach() for _ in range(2))
+        ring.publish_records(trades(1))
+        iterators = [iter(first), iter(second)]
+        for iterator in iterators:
+            next(iterator)
+        first.stop()
+        assert list(iterators[0]) == []
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert came == []
+        assert list(iterators[1]) == []
+        assert signal.getsignal(signal.SIGTERM) is own
+        first.close()
+        second.close()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_programs_own_sigterm_in_asyncio_is_heeded_too(instance: Instance) -> None:
