@@ -189,7 +189,7 @@ def save(
     figure: Figure, name: str, facts: dict[str, str], text: str, *, legend: float = 0.0
 ) -> None:
     """Write the picture, with what its figures depend on below; legend: its share of the height."""
-    kernel = facts["kernel"].partition(";")[0]
+    kernel = facts["kernel"].partition(";")[0].partition("-")[0]
     figure.text(
         0.01,
         0.012,
