@@ -276,7 +276,6 @@ class Consumer:
         """Yield batches as `__iter__` does, the event loop being free while there are none."""
         loop = asyncio.get_running_loop()
         news = asyncio.Event()
-        watched: Attachment | None = None
         with self._iteration(0.0) as (turns, held):
             held.callback(self._stop_watching)
             self._wake = lambda: loop.call_soon_threadsafe(news.set)
@@ -287,19 +286,20 @@ class Consumer:
                     await asyncio.sleep(0)  # a busy ring must not starve the event loop
                     continue
                 attached = self._attached
-                if attached is not None and attached is not watched:
-                    watched, fd = attached, attached.reader.fileno()
-                    loop.add_reader(fd, news.set)
-                    self._unwatch = functools.partial(loop.remove_reader, fd)
                 news.clear()
                 if attached is not None:
+                    fd = attached.reader.fileno()
                     attached.reader.rearm()
+                    loop.add_reader(fd, news.set)  # as of Reader.batches
+                    self._unwatch = functools.partial(loop.remove_reader, fd)
                 # Not wait_for: before Python 3.12 it swallows a cancellation that meets news.
                 timer = loop.call_later(SLICE_S, news.set)
                 try:
                     await news.wait()
                 finally:
                     timer.cancel()
+                    self._unwatch()
+                    self._unwatch = _nothing
 
     @contextlib.contextmanager
     def _iteration(

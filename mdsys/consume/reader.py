@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import sys
 import time
@@ -30,8 +31,8 @@ POLICIES: Final = ("drop_oldest", "conflate", "lossless")
 WAITS: Final = ("adaptive", "spin", "park")
 """By their numbers in enum md_wait."""
 SUPERSEDED: Final = 3
-LOOK_EVERY: Final = 256
-"""Polls between two looks at the registration of a reader that is never done."""
+LOOK_S: Final = 0.05
+"""Between two looks at the registration of a reader that is never done."""
 POLL_COUNT_DEFAULT: Final = 256
 THRESHOLD_DEFAULT: Final = 0.8
 QUEUE_MAX: Final = 1 << 32
@@ -80,6 +81,7 @@ class Reader:
         self._rings = [market_data.rings[i] for i in indices]
         self._positions = {ring: place for place, ring in enumerate(indices)}
         self._readiness: Readiness | None = None
+        self._unwatch: Callable[[], object] | None = None
         queue = _queue(policy, max_queue_size, backpressure_threshold)
         self._membership = self._join(core)
         page = self._membership.page()
@@ -104,7 +106,7 @@ class Reader:
             self._wait_for_grants()
         self._scratch = np.empty(POLL_COUNT_DEFAULT, TICK)
         self.poll_into: Callable[..., int] = self._poller.poll_into
-        self._poll_count = 0
+        self._look_at = 0.0
         _readers.add(self)
 
     # ---- the registry ----
@@ -267,10 +269,10 @@ class Reader:
             self._scratch = np.empty(count_max, TICK)
         scratch = self._scratch if count_max == len(self._scratch) else self._scratch[:count_max]
         count = self.poll_into(scratch, timeout)
-        self._poll_count += 1
         if count == 0:
             self.check()
-        elif self._poll_count % LOOK_EVERY == 0:
+        elif (now := time.monotonic()) >= self._look_at:
+            self._look_at = now + LOOK_S
             self.keep_registered()
         self.rearm()
         return scratch[:count].copy()
@@ -365,30 +367,37 @@ class Reader:
         """
         loop = asyncio.get_running_loop()
         news = asyncio.Event()
-        fd = self.fileno()
-        loop.add_reader(fd, news.set)
-        try:
-            while True:
-                ticks = self.poll(count_max)
-                if len(ticks):
-                    yield ticks
-                    await asyncio.sleep(0)  # a busy ring must not starve the event loop
-                    continue
-                news.clear()
-                # Not wait_for: before Python 3.12 it swallows a cancellation that meets news.
-                timer = loop.call_later(1.0, news.set)
-                try:
-                    await news.wait()
-                finally:
-                    timer.cancel()
-        finally:
-            loop.remove_reader(fd)
+        while True:
+            ticks = self.poll(count_max)
+            if len(ticks):
+                yield ticks
+                await asyncio.sleep(0)  # a busy ring must not starve the event loop
+                continue
+            news.clear()
+            # Watched only while we wait: it stays readable until the next poll, and the event loop
+            # would spin on it for as long as our caller has something else to wait for.
+            fd = self.fileno()
+            loop.add_reader(fd, news.set)
+            self._unwatch = functools.partial(loop.remove_reader, fd)
+            # Not wait_for: before Python 3.12 it swallows a cancellation that meets news.
+            timer = loop.call_later(1.0, news.set)
+            try:
+                await news.wait()
+            finally:
+                timer.cancel()
+                self._stop_watching()
+
+    def _stop_watching(self) -> None:
+        unwatch, self._unwatch = self._unwatch, None
+        if unwatch is not None:
+            unwatch()
 
     # ---- the end ----
 
     def close(self) -> None:
         """Leave the registry and end the thread of `fileno`; counts can still be looked at."""
         self.poll_into = _closed
+        self._stop_watching()  # before its number is another descriptor's
         if self._readiness is not None:
             self._readiness.close()
             self._readiness = None
@@ -400,7 +409,7 @@ class Reader:
         """After a fork: the page, the registration and the thread are the parent's."""
         self._membership.forget()
         self._poller.move(_native.ReaderPage.private())
-        self._readiness = None
+        self._readiness = self._unwatch = None
 
     def _check_open(self) -> None:
         if self.poll_into is _closed:

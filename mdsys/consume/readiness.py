@@ -25,7 +25,6 @@ class Readiness:
         self._armed = threading.Event()
         self._armed.set()
         self._ending = False
-        self._poked = False
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._watch, name="mdsys-readiness", daemon=True)
         self._thread.start()
@@ -36,22 +35,18 @@ class Readiness:
             self._armed.clear()  # here, so that one that `close` sets from now on is not undone
             if self._ending:
                 return
-            ready = self._watcher.wait(SLICE_SECONDS)
-            if ready or self._poked:
-                os.eventfd_write(self.fd, 1)
-            else:
-                self._armed.set()
+            # Also where there is nothing: only who polls sees that the daemon was restarted.
+            self._watcher.wait(SLICE_SECONDS)
+            os.eventfd_write(self.fd, 1)
 
     def poke(self) -> None:
         """Make the descriptor readable, so that the reader polls and arms anew: it has moved."""
-        self._poked = True
         self._watcher.stop()
 
     def rearm(self) -> None:
         """Wait for what comes next; the reader has just polled."""
         with contextlib.suppress(BlockingIOError):  # it watches still: from there on will do
             os.eventfd_read(self.fd)
-            self._poked = False
             self._watcher.arm()  # the thread waits for us: nobody else looks at it
             self._armed.set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -54,6 +55,17 @@ def heeding_sigterm(stop: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     finally:
-        _sigterm.stops.remove(stop)
+        with contextlib.suppress(ValueError):  # we are a child by now
+            _sigterm.stops.remove(stop)
         if not _sigterm.stops:
             _sigterm.give_back()
+
+
+def _after_fork() -> None:
+    """A child has no part in its parent's consumers, and ends as its parent would without them."""
+    if _sigterm.stops:
+        _sigterm.stops.clear()
+        _sigterm.give_back()
+
+
+os.register_at_fork(after_in_child=_after_fork)
