@@ -1,4 +1,4 @@
-"""What an iteration leaves in the event loop, in signals and the registry while it does not wait."""
+"""What an iteration leaves in the event loop, in signals and the registry while it has no turn."""
 
 from __future__ import annotations
 
