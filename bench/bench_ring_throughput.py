@@ -23,16 +23,13 @@ from bench.lib import (
     summarise,
 )
 
-BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 MEASURES = {
     "ring.throughput_single": "1:1",
     "ring.throughput_batch64_reader_only": "1:64",
-    **{f"ring.throughput_batch{size}": f"{size}:{size}" for size in BATCHES},
+    "ring.throughput_batch64": "64:64",
 }
-"""Name: records a release, and how many a read may take. Of 1 it is the same as single."""
+"""Name: records a release, and how many a read may take. Other sizes: bench_ring_batches.py."""
 NAMES = tuple(MEASURES)
-ON_REQUEST = tuple(f"ring.throughput_batch{size}" for size in BATCHES if size != 64)
-"""For the plot of throughput against batch size."""
 
 
 def run(context: Context) -> list[Result]:
