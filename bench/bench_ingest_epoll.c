@@ -83,6 +83,8 @@ static void subscribe(int fd, char **symbols, size_t count) {
     send_all(fd, text, size);
 }
 
+static struct md_connection connection = {.number = 1, .socket = 1};
+
 /* Take every whole frame out of text[0..size). Returns the bytes taken. */
 static size_t take_frames(struct md_feed *feed, const char *text, size_t size) {
     const unsigned char *at = (const unsigned char *)text;
@@ -105,7 +107,7 @@ static size_t take_frames(struct md_feed *feed, const char *text, size_t size) {
             break;
         }
         enum md_frame_result result =
-            md_decode_binance_usdm(feed, (const char *)at + header, payload, now_ns, 1);
+            md_decode_binance_usdm(feed, (const char *)at + header, payload, now_ns, &connection);
         if (result != MD_FRAME_OK && result != MD_FRAME_CONTROL) {
             errno = EPROTO;
             bench_die("a frame that the decoder refuses");

@@ -19,7 +19,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -79,47 +79,37 @@ def make_tls(folder: Path) -> Tls:
     return Tls(context, certificate)
 
 
-class Venue:
-    """One listening socket, and the one connection that is made to it."""
+class Line:
+    """The venue's side of one connection: handshakes, answers, and then frames."""
 
-    def __init__(self, tls: Tls | None = None) -> None:
-        """Listen on a free port."""
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(START_SECONDS_MAX)
-        self.port: int = self._listener.getsockname()[1]
-        self._tls = tls
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._session: ssl.SSLObject | None = None
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"{'wss' if self._tls else 'ws'}://127.0.0.1:{self.port}"
-
-    def accept(self) -> None:
-        """Take the connection, upgrade it, and answer until every stream is subscribed."""
-        self._socket, _ = self._listener.accept()
+    def __init__(self, client: socket.socket, tls: Tls | None) -> None:
+        """Take an accepted socket, and shake hands over TLS."""
+        self._socket = client
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(START_SECONDS_MAX)
-        if self._tls:
-            self._session = self._tls.context.wrap_bio(
-                self._incoming, self._outgoing, server_side=True
-            )
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._session: ssl.SSLObject | None = None
+        self.streams: list[str] = []
+        """What the client has subscribed to."""
+        if tls:
+            self._session = tls.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
             self._shake_hands(self._session)
+
+    def serve(self, stream_count: int) -> None:
+        """Upgrade the connection and answer until so many streams are subscribed."""
         protocol = ServerProtocol()
-        streams = 0
-        while streams < 2 * len(SYMBOLS):
+        while len(self.streams) < stream_count:
             protocol.receive_data(self._receive())
             for event in protocol.events_received():
                 if isinstance(event, Request):
                     protocol.send_response(protocol.accept(event))
                 elif isinstance(event, Frame) and event.opcode is Opcode.TEXT:
                     request: dict[str, Any] = json.loads(bytes(event.data))
-                    streams += len(request["params"])
+                    self.streams += request["params"]
                     answer = json.dumps({"result": None, "id": request["id"]})
                     protocol.send_text(answer.encode())
             for part in protocol.data_to_send():
-                self.send(self.encrypted(part) if self._tls else memoryview(part))
+                self.send(self.encrypted(part) if self._session else memoryview(part))
 
     def _shake_hands(self, session: ssl.SSLObject) -> None:
         while True:
@@ -128,17 +118,23 @@ class Venue:
                 break
             except ssl.SSLWantReadError:
                 self._socket.sendall(self._outgoing.read())
-                self._incoming.write(self._socket.recv(65536))
+                self._incoming.write(self._take())
         self._socket.sendall(self._outgoing.read())
+
+    def _take(self) -> bytes:
+        data = self._socket.recv(65536)
+        if not data:
+            fail("ingest: the receiver has hung up")
+        return data
 
     def _receive(self) -> bytes:
         if self._session is None:
-            return self._socket.recv(65536)
+            return self._take()
         while True:
             try:
                 return self._session.read(65536)
             except ssl.SSLWantReadError:
-                self._incoming.write(self._socket.recv(65536))
+                self._incoming.write(self._take())
 
     def encrypted(self, data: memoryview | bytes) -> memoryview:
         """Return one write as TLS sends it: a record."""
@@ -146,13 +142,18 @@ class Venue:
         self._session.write(data)
         return memoryview(self._outgoing.read())
 
-    def prepared(self, block: Block) -> memoryview:
-        """Return a block as it goes over the wire; over TLS each frame in a record of its own."""
+    def prepared(self, data: memoryview, ends: Sequence[int]) -> memoryview:
+        """Return frames as they go over the wire; over TLS each frame in a record of its own.
+
+        Args:
+            data: The frames, one behind the other.
+            ends: Where each ends in data.
+        """
         if self._session is None:
-            return block.data
+            return data
         start = 0
-        for end in block.ends.tolist():
-            self._session.write(block.data[start:end])
+        for end in ends:
+            self._session.write(data[start:end])
             start = end
         return memoryview(self._outgoing.read())
 
@@ -162,9 +163,38 @@ class Venue:
 
     def close(self) -> None:
         """Hang up."""
+        self._socket.close()
+
+
+class Venue:
+    """One listening socket, and the connections that are made to it."""
+
+    def __init__(self, tls: Tls | None = None) -> None:
+        """Listen on a free port."""
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self._listener.settimeout(START_SECONDS_MAX)
+        self.port: int = self._listener.getsockname()[1]
+        self._tls = tls
+        self.lines: list[Line] = []
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"{'wss' if self._tls else 'ws'}://127.0.0.1:{self.port}"
+
+    def accept(self, stream_count: int) -> Line:
+        """Take a connection, and serve it until so many streams are subscribed on it."""
+        client, _ = self._listener.accept()
+        line = Line(client, self._tls)
+        self.lines.append(line)
+        line.serve(stream_count)
+        return line
+
+    def close(self) -> None:
+        """Hang up."""
         self._listener.close()
-        if hasattr(self, "_socket"):
-            self._socket.close()
+        for line in self.lines:
+            line.close()
 
 
 # ---- the receivers -------------------------------------------------------------------------------
@@ -186,7 +216,7 @@ class Receiver:
             self.environment["SSL_CERT_FILE"] = str(tls.authority)
         self._process = self.start(folder)
         try:
-            self.venue.accept()
+            self.connect()
             self.pid = self.find_pid()
             os.sched_setaffinity(self.pid, {core})
             time.sleep(0.2)  # what it still does after the last answer
@@ -199,6 +229,10 @@ class Receiver:
     def start(self, folder: Path) -> subprocess.Popen[bytes]:
         """Start the program."""
         raise NotImplementedError
+
+    def connect(self) -> None:
+        """Be the venue until all is subscribed."""
+        self.line = self.venue.accept(2 * len(SYMBOLS))
 
     def find_pid(self) -> int:
         """Return the process whose time counts."""
@@ -227,10 +261,10 @@ class Receiver:
             ns of its processor time a frame, and of wall time.
         """
         block = self.frames.block(frame_count)
-        data = self.venue.prepared(block)
+        data = self.line.prepared(block.data, block.ends.tolist())
         last = self.taken + len(block)
         cpu, start = self.cpu_ns(), time.perf_counter_ns()
-        self.venue.send(data)
+        self.line.send(data)
         deadline = time.monotonic() + TAKE_SECONDS_MAX
         while not self.is_published(last):
             time.sleep(0.0002)
@@ -249,11 +283,13 @@ class Receiver:
 
     def pause(self) -> None:
         """Stop it where it is, so that it spins on nobody's core."""
-        os.kill(self.pid, signal.SIGSTOP)
+        for pid in (self._process.pid, self.pid):  # a supervisor first: it would find its feed hung
+            os.kill(pid, signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on."""
-        os.kill(self.pid, signal.SIGCONT)
+        for pid in (self.pid, self._process.pid):
+            os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         """End it."""
@@ -318,8 +354,17 @@ class MdsysReceiver(RingReceiver):
     def start(self, folder: Path) -> subprocess.Popen[bytes]:
         """See Receiver."""
         config = folder / f"{self.instance}.toml"
-        config.write_text(
-            f"""
+        config.write_text(self.config())
+        return subprocess.Popen(
+            [sys.executable, "-m", "mdsys", "run", "--config", str(config)],
+            env=self.environment,
+            cwd=ROOT,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def config(self) -> str:
+        """Return its configuration."""
+        return f"""
             instance = "{self.instance}"
             rings = {{num_buffers = 1, buffer_size = "{DEPTH * 64 // 2**20} MiB", max_symbols = 64}}
             feeds = {{num_processes = 1{f", cores = [{self.core}]" if self.spin else ""}}}
@@ -329,13 +374,6 @@ class MdsysReceiver(RingReceiver):
             channels = ["trade", "quote"]
             url = "{self.venue.url}"
             """
-        )
-        return subprocess.Popen(
-            [sys.executable, "-m", "mdsys", "run", "--config", str(config)],
-            env=self.environment,
-            cwd=ROOT,
-            stderr=subprocess.DEVNULL,
-        )
 
     def ring_file(self) -> Path:
         """See RingReceiver."""
@@ -370,7 +408,7 @@ class EpollReceiver(RingReceiver):
     def start(self, folder: Path) -> subprocess.Popen[bytes]:
         """See Receiver."""
         sources = ["bench/bench_ingest_epoll.c"]
-        parts = ("audience", "feed", "decode_binance", "segment")
+        parts = ("audience", "book", "feed", "publish", "decode_binance", "segment")
         sources += [f"native/src/{name}.c" for name in parts]
         program = compile_c("bench_ingest_epoll", sources)
         self._file = make_file(folder, f"epoll-{self.venue.port}", _native.ring_size(DEPTH))

@@ -13,9 +13,12 @@ Needs NumPy alone; the daemon's own needs come with ``pip install 'mdsys[daemon]
 from __future__ import annotations
 
 from importlib.metadata import version
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mdsys.consume.attach import MarketData, attach
+from mdsys.consume.book import Book
 from mdsys.consume.consumer import Consumer
 from mdsys.consume.event import Event
 from mdsys.consume.handler import handler, native_handler
@@ -34,13 +37,22 @@ from mdsys.errors import (
 )
 from mdsys.record.columns import to_columns
 from mdsys.record.record import ABSENT, KIND_DTYPE, TICK, Flag, Kind, Status
+from mdsys.ring.control_client import Control, control
+
+if TYPE_CHECKING:
+    from mdsys.daemon.system import MarketDataSystem
+
+if TYPE_CHECKING:
+    from mdsys.capture.reader import Capture
 
 __all__ = [
     "ABSENT",
     "KIND_DTYPE",
     "TICK",
+    "Book",
     "ConfigError",
     "Consumer",
+    "Control",
     "Event",
     "FeedError",
     "Flag",
@@ -49,6 +61,7 @@ __all__ = [
     "Kind",
     "LayoutError",
     "MarketData",
+    "MarketDataSystem",
     "MdsysError",
     "NotRunning",
     "Reader",
@@ -57,13 +70,41 @@ __all__ = [
     "SymbolInfo",
     "WriterGone",
     "attach",
+    "control",
     "get_include",
     "handler",
     "native_handler",
+    "open_capture",
     "to_columns",
 ]
 
 __version__ = version("mdsys")
+
+
+def open_capture(path: str | PathLike[str], venue: str | None = None) -> Capture:
+    """Open what ``mdsys record`` wrote, or a recording in another known format; docs/capture.md.
+
+    Needs the daemon's requirements: ``pip install 'mdsys[daemon]'``.
+
+    Args:
+        path: The directory, or a file.
+        venue: Whose frames another's recording holds, where its content does not tell.
+
+    Raises:
+        MdsysError: There is none, or it is damaged at its beginning.
+    """
+    from mdsys.capture import reader
+
+    return reader.open_capture(path, venue)
+
+
+def __getattr__(name: str) -> object:
+    """Import the daemon's side when it is asked for: a reader does not pay for it."""
+    if name == "MarketDataSystem":
+        from mdsys.daemon.system import MarketDataSystem
+
+        return MarketDataSystem
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def get_include() -> str:

@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from mdsys.feed.frame import FrameResult, SymbolInfo
 from mdsys.record.record import Ticks
@@ -7,7 +7,13 @@ DECODERS: tuple[str, ...]
 
 class Decoder:
     def __init__(
-        self, name: str, symbols: Mapping[str, SymbolInfo], depth: int = 32768
+        self,
+        name: str,
+        symbols: Mapping[str, SymbolInfo] | Mapping[bytes, SymbolInfo],
+        depth: int = 32768,
+        *,
+        channels: Collection[str] | None = None,
+        books_by_rest: bool = False,
     ) -> None: ...
     @property
     def depth(self) -> int: ...
@@ -16,6 +22,20 @@ class Decoder:
     def decode(
         self, frame: bytes, ts_recv: int = 0, connection: int = 0
     ) -> tuple[FrameResult, Ticks]: ...
+    def hang_up(self, connection: int = 0, ts_recv: int = 0) -> Ticks: ...
+    def expect_book(self, name: str | bytes, connection: int = 0) -> None: ...
+    def take_wishes(self) -> list[bytes]: ...
+    def snapshot(
+        self,
+        name: str | bytes,
+        body: bytes,
+        asked: int = 0,
+        ts_recv: int = 0,
+        connection: int = 0,
+    ) -> tuple[FrameResult, Ticks]: ...
+    def book(
+        self, name: str | bytes
+    ) -> tuple[bool, list[tuple[int, int]], list[tuple[int, int]]]: ...
     def bench(self, frames: Sequence[bytes], repeat: int = 1) -> tuple[int, int, int]: ...
 
 def decimal_parse(text: bytes, scale: int) -> tuple[int, int | None]: ...

@@ -15,6 +15,8 @@ REPOSITORY = Path(__file__).parent.parent
 INCLUDE = REPOSITORY / "native" / "include"
 SOURCES = REPOSITORY / "native" / "src"
 PROGRAMS = REPOSITORY / "native" / "tests"
+FEED_SOURCES = tuple(str(SOURCES / f"{name}.c") for name in ("book", "feed", "publish"))
+"""What a program needs that calls a decoder."""
 
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror")
 POSIX = "-D_POSIX_C_SOURCE=200809L"

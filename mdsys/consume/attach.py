@@ -17,6 +17,7 @@ import numpy as np
 
 from mdsys import _native
 from mdsys.consume.arguments import names
+from mdsys.consume.book import BOOK_PARTIAL, BOOK_USABLE, LEVEL_COUNT, Book
 from mdsys.consume.reader import Reader
 from mdsys.consume.symbol_info import SymbolInfo
 from mdsys.errors import LayoutError, UsageError
@@ -166,6 +167,34 @@ class MarketData:
             HostError: Its cell is half-written, which only a dead feed leaves behind.
         """
         return self._last(symbol, QUOTE_PART)
+
+    def book(self, symbol: str) -> Book | None:
+        """Return the top ten levels of a symbol's book as its feed keeps it; None before the first.
+
+        Of a book that is not `Book.usable` the last state is told: its feed has lost the thread and
+        waits for a snapshot, or is gone.
+
+        Raises:
+            UsageError: The symbol is not in this instance.
+            HostError: Its cell is half-written, which only a dead feed leaves behind.
+        """
+        info = self.symbol(symbol)
+        bids, asks = np.empty((LEVEL_COUNT, 2), np.int64), np.empty((LEVEL_COUNT, 2), np.int64)
+        found = self.cache.load_book(info.id, bids, asks)
+        if found is None:
+            return None
+        seq, ts_event, ts_recv, flags, bid_count, ask_count = found
+        return Book(
+            seq=seq,
+            ts_event=ts_event,
+            ts_recv=ts_recv,
+            usable=bool(flags & BOOK_USABLE),
+            partial=bool(flags & BOOK_PARTIAL),
+            bids=bids[:bid_count],
+            asks=asks[:ask_count],
+            price_scale=info.price_scale,
+            size_scale=info.size_scale,
+        )
 
     def _last(self, symbol: str, part: int) -> np.void | None:
         out = np.empty(1, TICK)

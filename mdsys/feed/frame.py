@@ -15,7 +15,7 @@ import numpy as np
 
 from mdsys.record.record import TICK, Ticks
 
-FRAME_SIZE_MAX: Final = 1 << 20
+FRAME_SIZE_MAX: Final = 16 << 20
 """Bytes of the largest frame that is looked at; MD_FRAME_SIZE_MAX."""
 
 JSON_DEPTH_MAX: Final = 64

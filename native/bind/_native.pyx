@@ -37,8 +37,10 @@ cdef extern from "mdsys/atomic.h" nogil:
 
 
 cdef extern from "mdsys/record.h" nogil:
+    const int MD_KIND_TRADE
     struct md_record:
         uint64_t seq
+        int64_t ts_recv
         uint32_t symbol_id
         uint8_t kind
 
@@ -144,6 +146,24 @@ cdef extern from "mdsys/cache.h" nogil:
         uint64_t venue_trade_id
         uint64_t venue_book_id
         uint64_t venue_quote_id
+        int64_t heard_book
+        int64_t heard_ticker
+        int64_t heard_bar
+        md_record trade
+        md_record quote
+    struct md_cell_level:
+        int64_t price
+        int64_t size
+    const unsigned MD_CACHE_LEVELS
+    struct md_book_top:
+        uint64_t seq
+        int64_t ts_event
+        int64_t ts_recv
+        uint8_t flags
+        uint8_t bid_count
+        uint8_t ask_count
+        md_cell_level *bid
+        md_cell_level *ask
     struct md_cache_header:
         uint32_t capacity
     ctypedef int md_cache_part "enum md_cache_part"
@@ -155,6 +175,8 @@ cdef extern from "mdsys/cache.h" nogil:
     md_segment_result md_cache_verify(const md_cache_header *cache, uint64_t mapped_size)
     const md_cell *md_cache_cell(const md_cache_header *cache, uint32_t symbol_id)
     md_cache_result md_cell_load(const md_cell *cell, md_cache_part part, md_record *out)
+    md_cache_result md_cell_load_book(const md_cell *cell, md_book_top *out)
+    int64_t md_load_relaxed_i64(const int64_t *at)
 
 
 cdef extern from "mdsys/counters.h" nogil:
@@ -162,10 +184,20 @@ cdef extern from "mdsys/counters.h" nogil:
         pass
     struct md_counter_block:
         pass
+    struct md_connection_block:
+        uint32_t number
+        uint32_t state
+        int64_t since_ns
+        int64_t last_frame_ns
+        int64_t last_data_ns
+        uint64_t frames, bytes, records, opens
+        int64_t offset_ns
+    const uint32_t MD_CONNECTION_COUNT_MAX
     struct md_counters_header:
         uint64_t blocks_offset
         uint32_t block_stride
         uint32_t block_count
+    md_connection_block *md_counters_connection(const md_counters_header *counters, uint32_t index)
     md_segment_result md_counters_verify(const md_counters_header *counters, uint64_t mapped_size)
 
 
@@ -635,6 +667,84 @@ cdef class Cache(Segment):
             raise HostError(f"the cell of symbol {symbol_id} is half-written: is the feed dead?")
         return result == MD_CACHE_OK
 
+    def load_book(self, uint32_t symbol_id, int64_t[:, ::1] bids, int64_t[:, ::1] asks):
+        """Copy the top of a symbol's book: rows of (price, size), best first.
+
+        Args:
+            symbol_id: Whose.
+            bids: Room for 10 rows of 2.
+            asks: The same.
+
+        Returns:
+            (ring sequence, ts_event, ts_recv, flags, rows of bids, rows of asks); None when there
+            has been no book yet.
+
+        Raises:
+            IndexError: The id is beyond the capacity.
+            HostError: No whole copy could be had: its writer died while it wrote.
+        """
+        if symbol_id == 0 or symbol_id > self.capacity:
+            raise IndexError(f"no symbol has the id {symbol_id}")
+        if (bids.shape[0] < <Py_ssize_t>MD_CACHE_LEVELS or bids.shape[1] != 2
+                or asks.shape[0] < <Py_ssize_t>MD_CACHE_LEVELS or asks.shape[1] != 2):
+            raise ValueError("bids and asks need room for 10 rows of 2")
+        cdef const md_cell *cell = md_cache_cell(<md_cache_header *>self.header, symbol_id)
+        cdef md_book_top top
+        cdef md_cache_result result = md_cell_load_book(cell, &top)
+        cdef timespec pause
+        cdef int waits = 0
+        cdef Py_ssize_t i
+        while result == MD_CACHE_BUSY and waits < CELL_WAITS_MAX:
+            with nogil:  # its writer may only have lost its core
+                pause.tv_sec = 0
+                pause.tv_nsec = CELL_WAIT_NS
+                nanosleep(&pause, NULL)
+                result = md_cell_load_book(cell, &top)
+            waits += 1
+        if result == MD_CACHE_BUSY:
+            raise HostError(f"the cell of symbol {symbol_id} is half-written: is the feed dead?")
+        if result != MD_CACHE_OK:
+            return None
+        for i in range(top.bid_count):
+            bids[i, 0] = top.bid[i].price
+            bids[i, 1] = top.bid[i].size
+        for i in range(top.ask_count):
+            asks[i, 0] = top.ask[i].price
+            asks[i, 1] = top.ask[i].size
+        return top.seq, top.ts_event, top.ts_recv, top.flags, top.bid_count, top.ask_count
+
+    def heard(self, const uint32_t[::1] ids, int64_t[:, ::1] out):
+        """Tell when each channel of some symbols was heard last: ts_recv in ns, 0 for never.
+
+        Args:
+            ids: Of the symbols, in [1, capacity].
+            out: A row of 5 for each, in the order of mdsys.feed.venue.CHANNELS.
+
+        Raises:
+            IndexError: An id is beyond the capacity.
+            ValueError: ``out`` has another shape.
+        """
+        cdef const md_cache_header *header = <md_cache_header *>self.header
+        cdef uint32_t capacity = header.capacity
+        cdef const md_cell *cell
+        cdef Py_ssize_t i
+        cdef int64_t last
+        cdef uint8_t kind
+        if out.shape[0] != ids.shape[0] or out.shape[1] != 5:
+            raise ValueError("out needs a row of 5 for each id")
+        for i in range(ids.shape[0]):
+            if ids[i] == 0 or ids[i] > capacity:
+                raise IndexError(f"no symbol has the id {ids[i]}")
+            cell = md_cache_cell(header, ids[i])
+            # Single words, without the cell's version: a time may be a record older than its kind.
+            kind = cell.trade.kind
+            last = md_load_relaxed_i64(&cell.trade.ts_recv)
+            out[i, 0] = last if cell.trade.seq != 0 and kind == MD_KIND_TRADE else 0
+            out[i, 1] = md_load_relaxed_i64(&cell.quote.ts_recv)
+            out[i, 2] = md_load_relaxed_i64(&cell.heard_book)
+            out[i, 3] = md_load_relaxed_i64(&cell.heard_ticker)
+            out[i, 4] = md_load_relaxed_i64(&cell.heard_bar)
+
     def venue_ids(self, uint32_t symbol_id) -> tuple[int, int, int]:
         """Return the venue's last trade id, book update id and quote id; 0: none seen."""
         if symbol_id == 0 or symbol_id > self.capacity:
@@ -668,6 +778,29 @@ cdef class Counters(Segment):
     def block_address(self, uint32_t index) -> int:
         """Of one feed's block, for other extensions; valid while this object lives."""
         return <size_t>self._block(index)
+
+    def connections(self, uint32_t feed) -> list[dict[str, int]]:
+        """Return the connections of one feed, as they are: struct md_connection_block."""
+        self._block(feed)
+        cdef md_counters_header *header = <md_counters_header *>self.header
+        cdef const md_connection_block *at
+        found = []
+        for i in range(MD_CONNECTION_COUNT_MAX):
+            at = md_counters_connection(header, feed * MD_CONNECTION_COUNT_MAX + i)
+            if at.state != 0:
+                found.append({
+                    "connection": at.number, "state": at.state, "since_ns": at.since_ns,
+                    "last_frame_ns": at.last_frame_ns, "last_data_ns": at.last_data_ns,
+                    "frames": at.frames, "bytes": at.bytes, "records": at.records,
+                    "opens": at.opens, "offset_ns": at.offset_ns,
+                })
+        return found
+
+    def connection_address(self, uint32_t feed) -> int:
+        """Of one feed's first connection place, for other extensions; valid while this lives."""
+        self._block(feed)
+        return <size_t>md_counters_connection(
+            <md_counters_header *>self.header, feed * MD_CONNECTION_COUNT_MAX)
 
     cdef char *_block(self, uint32_t index) except NULL:
         cdef md_counters_header *header = <md_counters_header *>self.header

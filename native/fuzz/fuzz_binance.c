@@ -7,7 +7,8 @@
  * one takes alike, record for record.
  *
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined -Inative/include -Inative/src \
- *       native/fuzz/fuzz_binance.c native/src/feed.c -o fuzz && ./fuzz corpus native/fuzz/cases
+ *       native/fuzz/fuzz_binance.c native/src/{feed,publish,book}.c -o fuzz && ./fuzz corpus
+ * native/fuzz/cases
  *
  * A find goes into native/fuzz/cases under a name that tells what it was;
  * tests/unit/feed/binance/test_fuzz_cases.py replays them. */
@@ -80,9 +81,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     rig_init(&both, (data[0] >> 1) % 9);
     rig_init(&flat, 0);
 
-    enum md_frame_result result = futures ? md_decode_binance_usdm(&both.feed, frame, size, 7, 3)
-                                          : md_decode_binance_spot(&both.feed, frame, size, 7, 3);
-    const struct binance_context context = {&flat.feed, 7, 3, futures};
+    struct md_connection connection = {.number = 3, .socket = 1};
+    enum md_frame_result result =
+        futures ? md_decode_binance_usdm(&both.feed, frame, size, 7, &connection)
+                : md_decode_binance_spot(&both.feed, frame, size, 7, &connection);
+    const struct binance_context context = {&flat.feed, 7, &connection, futures};
     enum md_frame_result flat_result =
         size > MD_FRAME_SIZE_MAX ? MD_FRAME_TOO_LONG : flat_decode(&context, frame, size);
     CHECK(result == flat_result);

@@ -3,6 +3,8 @@
 #endif
 #include "audience.h"
 
+#include "capture.h"
+
 #include <sched.h>
 #include <string.h>
 
@@ -270,6 +272,26 @@ static void announce(struct md_audience *audience, int64_t now_ns) {
                      MD_ABSENT,
                      (int64_t)ejection->reader_id);
         md_ring_release(writer, 1);
+        if (audience->capture != NULL) {
+            const struct md_record record = {
+                .ts_event = now_ns,
+                .ts_recv = now_ns,
+                .symbol_id = MD_SYMBOL_WHOLE_RING,
+                .kind = MD_KIND_STATUS,
+                .flags = MD_FLAG_LAST,
+                .body.status = {MD_STATUS_READER_EJECTED,
+                                (int64_t)ejection->sequence,
+                                MD_ABSENT,
+                                (int64_t)ejection->reader_id},
+            };
+            md_capture_put(audience->capture,
+                           MD_CAPTURE_RECORD,
+                           &record,
+                           sizeof record,
+                           now_ns,
+                           audience->ring,
+                           0);
+        }
         md_count(&audience->counters->records, 1);
         md_count(&audience->counters->statuses, 1);
     }

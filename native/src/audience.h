@@ -45,12 +45,14 @@ struct md_audience {
     struct md_ring_writer *writer;
     struct md_counter_block *counters;
     uint32_t listener_count;
-    uint32_t lossless_count;  /* of the listeners, those waited for or waiting to be granted */
-    int64_t wait_ns;          /* how long it waits for a reader in a pass */
-    uint64_t looked;          /* up to this sequence it has looked for who sleeps */
-    uint32_t has_waited;      /* in this pass */
-    uint32_t ejection_count;  /* not taken yet */
-    uint32_t announced_count; /* of the ejections, those that a status told */
+    uint32_t lossless_count;    /* of the listeners, those waited for or waiting to be granted */
+    int64_t wait_ns;            /* how long it waits for a reader in a pass */
+    uint64_t looked;            /* up to this sequence it has looked for who sleeps */
+    uint32_t has_waited;        /* in this pass */
+    uint32_t ejection_count;    /* not taken yet */
+    uint32_t announced_count;   /* of the ejections, those that a status told */
+    uint32_t ring;              /* index among the feed's */
+    struct md_capture *capture; /* NULL: nobody records */
     struct md_ejection ejections[MD_READER_COUNT_MAX];
     struct md_listener listeners[MD_READER_COUNT_MAX];
 };

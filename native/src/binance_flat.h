@@ -195,13 +195,12 @@ static enum md_frame_result refuse_value(const struct binance_context *context,
                                          uint64_t *last,
                                          uint64_t first,
                                          uint64_t latest) {
-    md_feed_publish_status(context->feed,
-                           symbol,
-                           MD_STATUS_VALUE_REFUSED,
-                           (int64_t)first,
-                           (int64_t)latest,
-                           (int64_t)context->connection,
-                           context->ts_recv);
+    md_feed_refuse_value(context->feed,
+                         symbol,
+                         context->connection->number,
+                         (int64_t)first,
+                         (int64_t)latest,
+                         context->ts_recv);
     md_feed_note_sequence(last, latest);
     return MD_FRAME_VALUE;
 }
@@ -242,7 +241,7 @@ static enum md_frame_result flat_trade(const struct binance_context *context,
         (maker->type != MD_JSON_TRUE && maker->type != MD_JSON_FALSE)) {
         return MD_FRAME_MALFORMED;
     }
-    const struct md_feed_symbol *symbol = flat_symbol(context->feed, &fields[FIELD_SYMBOL]);
+    struct md_feed_symbol *symbol = flat_symbol(context->feed, &fields[FIELD_SYMBOL]);
     if (symbol == NULL) {
         return MD_FRAME_UNKNOWN_SYMBOL;
     }
@@ -261,8 +260,17 @@ static enum md_frame_result flat_trade(const struct binance_context *context,
                               condition);
     } else if (result == MD_FRAME_VALUE) {
         uint64_t *last = &symbol->cell->venue_trade_id;
-        md_feed_check_sequence(
-            context->feed, symbol, *last, trade_id, context->connection, context->ts_recv);
+        if (md_feed_order(context->feed,
+                          symbol,
+                          &symbol->trades,
+                          last,
+                          trade_id,
+                          trade_id,
+                          MD_IDS_CONTIGUOUS,
+                          context->connection->number,
+                          context->ts_recv) == MD_ORDER_AGAIN) {
+            return MD_FRAME_OK; /* its readers have been told */
+        }
         return refuse_value(context, symbol, last, trade_id, trade_id);
     }
     return result;
@@ -282,7 +290,7 @@ static enum md_frame_result flat_quote(const struct binance_context *context,
             return MD_FRAME_MALFORMED;
         }
     }
-    const struct md_feed_symbol *symbol = flat_symbol(context->feed, &fields[FIELD_SYMBOL]);
+    struct md_feed_symbol *symbol = flat_symbol(context->feed, &fields[FIELD_SYMBOL]);
     if (symbol == NULL) {
         return MD_FRAME_UNKNOWN_SYMBOL;
     }
@@ -290,7 +298,6 @@ static enum md_frame_result flat_quote(const struct binance_context *context,
         unsigned scale = i < 2 ? symbol->price_scale : symbol->size_scale;
         enum md_frame_result result = flat_decimal(&fields[sources[i]], scale, &body[i]);
         if (result == MD_FRAME_VALUE) {
-            binance_check_quote_id(context, symbol, update_id);
             return refuse_value(
                 context, symbol, &symbol->cell->venue_quote_id, update_id, update_id);
         }
@@ -302,15 +309,11 @@ static enum md_frame_result flat_quote(const struct binance_context *context,
     return MD_FRAME_OK;
 }
 
-/* Go over one side's rows, [price, size, ...] each. levels NULL: check and count only; else also
- * publish, the row number row_last (from 0, over both sides) as the frame's last. */
-static enum md_frame_result flat_levels(const struct binance_context *context,
-                                        const struct md_feed_symbol *symbol,
+/* Go over one side's rows, [price, size, ...] each. levels NULL: check only. */
+static enum md_frame_result flat_levels(const struct md_feed_symbol *symbol,
                                         const struct md_json_value *side,
                                         unsigned flags,
-                                        uint64_t *row_count,
-                                        struct binance_levels *levels,
-                                        uint64_t row_last) {
+                                        struct md_levels *levels) {
     struct md_json json = {.at = side->text + 1, .end = side->text + side->size};
     if (md_json_take(&json, ']')) {
         return MD_FRAME_OK;
@@ -334,13 +337,8 @@ static enum md_frame_result flat_levels(const struct binance_context *context,
             return result;
         }
         if (levels != NULL) {
-            if (levels->pending == levels->pending_max) {
-                binance_levels_release(levels, context->feed);
-            }
-            unsigned last = *row_count == row_last ? MD_FLAG_LAST : 0;
-            binance_levels_put(levels, flags | last, price, size);
+            binance_levels_put(levels, flags, price, size);
         }
-        ++*row_count;
     } while (md_json_take(&json, ','));
     return MD_FRAME_OK;
 }
@@ -365,30 +363,37 @@ static enum md_frame_result flat_depth(const struct binance_context *context,
         }
         first = before + 1;
     }
-    const struct md_feed_symbol *symbol = flat_symbol(context->feed, &fields[FIELD_SYMBOL]);
+    struct md_feed_symbol *symbol = flat_symbol(context->feed, &fields[FIELD_SYMBOL]);
     if (symbol == NULL) {
         return MD_FRAME_UNKNOWN_SYMBOL;
     }
-    uint64_t row_count = 0;
-    enum md_frame_result result =
-        flat_levels(context, symbol, bids, MD_FLAG_BUY, &row_count, NULL, 0);
+    enum md_frame_result result = flat_levels(symbol, bids, MD_FLAG_BUY, NULL);
     if (result == MD_FRAME_OK) {
-        result = flat_levels(context, symbol, asks, MD_FLAG_SELL, &row_count, NULL, 0);
+        result = flat_levels(symbol, asks, MD_FLAG_SELL, NULL);
     }
     if (result == MD_FRAME_MALFORMED) {
         return result;
     }
     uint64_t *last = &symbol->cell->venue_book_id;
-    md_feed_check_sequence(
-        context->feed, symbol, *last, first, context->connection, context->ts_recv);
+    if (md_feed_order(context->feed,
+                      symbol,
+                      &symbol->books,
+                      last,
+                      first,
+                      latest,
+                      MD_IDS_CONTIGUOUS,
+                      context->connection->number,
+                      context->ts_recv) != MD_ORDER_NEXT) {
+        return MD_FRAME_OK; /* older than the book: quantities are absolute, so it tells nothing */
+    }
     if (result == MD_FRAME_VALUE) {
+        md_book_unsync(context->feed, symbol, context->connection->number, context->ts_recv);
         return refuse_value(context, symbol, last, first, latest);
     }
-    struct binance_levels levels = binance_levels_begin(context, symbol, ts_event, latest);
-    uint64_t row = 0, row_last = row_count - 1;
-    flat_levels(context, symbol, bids, MD_FLAG_BUY, &row, &levels, row_last);
-    flat_levels(context, symbol, asks, MD_FLAG_SELL, &row, &levels, row_last);
-    binance_levels_release(&levels, context->feed);
+    struct md_levels levels = binance_levels_begin(context, symbol, ts_event, first, latest);
+    flat_levels(symbol, bids, MD_FLAG_BUY, &levels);
+    flat_levels(symbol, asks, MD_FLAG_SELL, &levels);
+    md_levels_end(&levels);
     md_feed_note_sequence(last, latest);
     return MD_FRAME_OK;
 }

@@ -314,7 +314,7 @@ POSITIONAL_INLINE bool positional_quote(const struct binance_context *context,
 /* One side of the book, "[" behind us, up to and with its "]". */
 POSITIONAL_INLINE bool positional_levels(struct positional *scan,
                                          struct md_feed_symbol *symbol,
-                                         struct binance_levels *levels,
+                                         struct md_levels *levels,
                                          unsigned flags) {
     if (scan->at < scan->end && *scan->at == ']') {
         scan->at++;
@@ -363,23 +363,15 @@ positional_depth(const struct binance_context *context, struct positional from) 
     if (*last != 0 && first != *last + 1) {
         return false; /* a hole has to go into the ring before the levels */
     }
-    struct binance_levels levels = binance_levels_begin(context, symbol, ts_event, latest);
+    struct md_levels levels = binance_levels_begin(context, symbol, ts_event, first, latest);
     if (!TAKE(scan, ",\"b\":[") || !positional_levels(scan, symbol, &levels, MD_FLAG_BUY)) {
         return false;
     }
-    uint64_t bid_count = levels.pending;
     if (!TAKE(scan, ",\"a\":[") || !positional_levels(scan, symbol, &levels, MD_FLAG_SELL) ||
         !positional_end(scan)) {
         return false;
     }
-    if (levels.pending != 0) {
-        unsigned flags = levels.pending == bid_count ? MD_FLAG_BUY : MD_FLAG_SELL;
-        uint64_t seq = levels.ring->next + levels.pending - 1;
-        md_slot_put(&levels.ring->slots[seq & levels.ring->mask],
-                    2,
-                    levels.tag | (uint64_t)(flags | MD_FLAG_LAST) << 40);
-        binance_levels_release(&levels, context->feed);
-    }
+    md_levels_end(&levels);
     md_feed_note_sequence(last, latest);
     return true;
 }

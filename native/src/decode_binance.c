@@ -16,14 +16,20 @@ decode(const struct binance_context *context, const char *frame, size_t size) {
                                                    : flat_decode(context, frame, size);
 }
 
-DECODER md_decode_binance_spot(
-    struct md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection) {
+DECODER md_decode_binance_spot(struct md_feed *feed,
+                               const char *frame,
+                               size_t size,
+                               int64_t ts_recv,
+                               struct md_connection *connection) {
     const struct binance_context context = {feed, ts_recv, connection, .futures = false};
     return decode(&context, frame, size);
 }
 
-DECODER md_decode_binance_usdm(
-    struct md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection) {
+DECODER md_decode_binance_usdm(struct md_feed *feed,
+                               const char *frame,
+                               size_t size,
+                               int64_t ts_recv,
+                               struct md_connection *connection) {
     const struct binance_context context = {feed, ts_recv, connection, .futures = true};
     return decode(&context, frame, size);
 }

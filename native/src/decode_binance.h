@@ -9,9 +9,15 @@
 
 #include "feed.h"
 
-enum md_frame_result md_decode_binance_spot(
-    struct md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection);
-enum md_frame_result md_decode_binance_usdm(
-    struct md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection);
+enum md_frame_result md_decode_binance_spot(struct md_feed *feed,
+                                            const char *frame,
+                                            size_t size,
+                                            int64_t ts_recv,
+                                            struct md_connection *connection);
+enum md_frame_result md_decode_binance_usdm(struct md_feed *feed,
+                                            const char *frame,
+                                            size_t size,
+                                            int64_t ts_recv,
+                                            struct md_connection *connection);
 
 #endif

@@ -7,9 +7,11 @@
 #ifndef MDSYS_FEED_H
 #define MDSYS_FEED_H
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "audience.h"
+#include "book.h"
 #include "mdsys/cache.h"
 #include "mdsys/counters.h"
 #include "mdsys/record.h"
@@ -17,7 +19,7 @@
 #include "mdsys/symbols.h"
 #include "mdsys/xxh3.h"
 
-#define MD_FRAME_SIZE_MAX (1u << 20)
+#define MD_FRAME_SIZE_MAX (16u << 20) /* the whole book of BTC-USD at Coinbase has several MiB */
 
 /* What became of a frame. Append-only. */
 enum md_frame_result {
@@ -30,6 +32,15 @@ enum md_frame_result {
     MD_FRAME_TOO_LONG = 6,
 };
 
+/* What of a symbol's venue ids is looked at only when one is not the next. */
+struct md_order_state {
+    uint64_t hole_first; /* of the last hole that was announced: what is still missing; 0: none */
+    uint64_t hole_last;
+    uint64_t stuck_at; /* the last id when ids that had been here came in a row */
+    uint32_t stuck_count;
+    uint32_t reserved;
+};
+
 /* One symbol of one venue as its feed sees it. */
 struct md_feed_symbol {
     uint64_t tag; /* md_record_tag of its records, without kind and flags */
@@ -38,13 +49,31 @@ struct md_feed_symbol {
     uint32_t symbol_id; /* 0: this place of the table is free */
     uint8_t price_scale;
     uint8_t size_scale;
-    uint8_t price_decimals; /* of the last price, in [0, 8]: for decoders that guess the next */
+    uint8_t price_decimals; /* the decoder's own: what it has seen of the symbol's prices */
     uint8_t size_decimals;
-    char name[MD_NAME_SIZE_MAX]; /* native: without the venue; zeros behind it */
+    char name[MD_NAME_SIZE_MAX]; /* on the wire; zeros behind it */
     uint8_t name_size;
+    struct md_book *book; /* NULL: no book is kept */
+    uint32_t book_socket; /* md_connection.socket that the book's levels come by; 0: none yet */
+    uint32_t book_wanted; /* a snapshot has been wished for */
+    struct md_order_state trades;
+    struct md_order_state books;
+    void *own; /* what the decoder remembers of it, from malloc, freed with it; NULL: nothing */
+    uint64_t own_size; /* bytes of it, without pointers: a capture holds them */
 };
 
-static_assert(sizeof(struct md_feed_symbol) == 96, "what a look-up needs lies in the first 48");
+static_assert(sizeof(struct md_feed_symbol) == 192, "three cache lines");
+static_assert(offsetof(struct md_feed_symbol, name) == 32, "a short look-up needs one line");
+
+/* One socket of one connection; zeroed, then the first three are filled in. */
+struct md_connection {
+    uint32_t number;                   /* as in status records: outlives the socket */
+    uint32_t socket;                   /* this socket alone, from 1, never again in this process */
+    struct md_connection_block *block; /* NULL: nobody counts */
+    uint64_t sequence;                 /* the venue's last one of the connection, plus 1; 0: none */
+};
+
+enum { MD_WISH_COUNT_MAX = 256 };
 
 /* One venue within one feed process. Feeds of several venues share rings and counters. */
 struct md_feed {
@@ -55,16 +84,31 @@ struct md_feed {
     struct md_feed_symbol *table;
     struct md_counter_block *counters;
     struct md_audience *audiences; /* of the rings, one each; NULL: nobody is woken or waited for */
-    int64_t ts_event; /* the last record's; the transport samples it once per socket read */
+    int64_t ts_event;     /* the last record's; the transport samples it once per socket read */
+    uint32_t channels;    /* bit c: enum md_channel c is wanted */
+    uint32_t overlapping; /* a connection and its successor are both up: drop what comes twice */
+    bool books_by_rest;   /* snapshots of books do not come by stream */
+    uint32_t wish_count;  /* symbols whose book wants a snapshot, in wishes; beyond: look at all */
+    uint32_t wishes[MD_WISH_COUNT_MAX]; /* ids */
+    struct md_capture *capture;         /* NULL: nobody records */
+    uint32_t decoding;                  /* in a decoder: what it publishes follows from the frame */
 };
 
 /* Decode one frame and publish what it holds. Never reads outside frame[0..size). */
-typedef enum md_frame_result (*md_decode_fn)(
-    struct md_feed *feed, const char *frame, size_t size, int64_t ts_recv, uint32_t connection);
+typedef enum md_frame_result (*md_decode_fn)(struct md_feed *feed,
+                                             const char *frame,
+                                             size_t size,
+                                             int64_t ts_recv,
+                                             struct md_connection *connection);
+
+static inline bool md_feed_wants(const struct md_feed *feed, enum md_channel channel) {
+    return (feed->channels >> channel & 1) != 0;
+}
 
 /* ---- life cycle (feed.c) ------------------------------------------------------------------- */
 
-/* Make room for symbol_count symbols. Returns 0, or -1 when there is no memory. */
+/* Make room for symbol_count symbols; all channels are wanted. Returns 0, or -1 when there is no
+ * memory. */
 int md_feed_init(struct md_feed *feed,
                  struct md_ring_writer *rings,
                  uint32_t ring_count,
@@ -72,8 +116,9 @@ int md_feed_init(struct md_feed *feed,
                  uint32_t symbol_count);
 void md_feed_free(struct md_feed *feed);
 
-/* Add a symbol. ring: in [0, ring_count). size: in [1, MD_NAME_SIZE_MAX]. Returns 0; -1 when it is
- * there already or the table is full. */
+/* Add a symbol; the table grows when it must, so pointers to symbols do not outlast this. ring: in
+ * [0, ring_count). size: in [1, MD_NAME_SIZE_MAX]. Returns 0; -1 when it is there already or there
+ * is no memory. */
 int md_feed_add_symbol(struct md_feed *feed,
                        const char *name,
                        size_t size,
@@ -152,26 +197,59 @@ void md_feed_publish_status(struct md_feed *feed,
                             int64_t connection,
                             int64_t ts_recv);
 
-/* The slow half of md_feed_check_sequence. */
-void md_feed_sequence_broken(struct md_feed *feed,
-                             const struct md_feed_symbol *symbol,
-                             uint64_t last,
-                             uint64_t first,
-                             uint32_t connection,
-                             int64_t ts_recv);
+/* Count and tell that venue ids first..last never came; MD_ABSENT both: nobody knows which. symbol:
+ * NULL for all the rings of the feed. */
+void md_feed_announce_gap(struct md_feed *feed,
+                          const struct md_feed_symbol *symbol,
+                          int64_t first,
+                          int64_t last,
+                          uint32_t connection,
+                          int64_t ts_recv);
 
-/* Hold what a frame says it covers, venue ids from first on, against the last id seen. A hole goes
- * into the ring as a gap, before the frame's records; an id not above the last counts as reordered.
- * last: the cell's venue_trade_id or venue_book_id; 0: none seen yet. */
-static inline void md_feed_check_sequence(struct md_feed *feed,
-                                          const struct md_feed_symbol *symbol,
-                                          uint64_t last,
+/* What a venue id is, next to the last one. */
+enum md_order {
+    MD_ORDER_NEXT = 0,  /* new; a hole before it has been announced */
+    MD_ORDER_LATE = 1,  /* fills a hole, or comes out of order: not the newest */
+    MD_ORDER_AGAIN = 2, /* has been here */
+};
+
+/* What a venue's ids promise. */
+enum md_ids {
+    MD_IDS_NONE = 0,       /* there are none */
+    MD_IDS_ASCENDING = 1,  /* with holes by design: only order can be told */
+    MD_IDS_CONTIGUOUS = 2, /* a hole is a loss */
+};
+
+/* The slow half of md_feed_order. */
+enum md_order md_feed_order_broken(struct md_feed *feed,
+                                   struct md_feed_symbol *symbol,
+                                   struct md_order_state *state,
+                                   uint64_t *last,
+                                   uint64_t first,
+                                   uint64_t latest,
+                                   enum md_ids ids,
+                                   uint32_t connection,
+                                   int64_t ts_recv);
+
+/* Hold what a message says it covers, venue ids first..latest, against the last id seen: a hole
+ * goes into the ring as a gap, before the message's records; what is late or has been here is
+ * counted. last: the cell's venue_trade_id or venue_book_id; 0: none seen yet. A restart of the
+ * venue's numbering (ids far below the last, many in a row) is announced as a gap of unknown ids.
+ */
+static inline enum md_order md_feed_order(struct md_feed *feed,
+                                          struct md_feed_symbol *symbol,
+                                          struct md_order_state *state,
+                                          uint64_t *last,
                                           uint64_t first,
+                                          uint64_t latest,
+                                          enum md_ids ids,
                                           uint32_t connection,
                                           int64_t ts_recv) {
-    if (__builtin_expect(last != 0 && first != last + 1, 0)) {
-        md_feed_sequence_broken(feed, symbol, last, first, connection, ts_recv);
+    uint64_t seen = *last;
+    if (__builtin_expect(seen == 0 || first == seen + 1, 1)) {
+        return MD_ORDER_NEXT;
     }
+    return md_feed_order_broken(feed, symbol, state, last, first, latest, ids, connection, ts_recv);
 }
 
 /* Remember how far the venue's ids have come: after the records are in the ring, so that a feed
@@ -181,6 +259,25 @@ static inline void md_feed_note_sequence(uint64_t *last, uint64_t latest) {
         md_store_relaxed_u64(last, latest);
     }
 }
+
+/* A value of a message cannot be held: the symbol's readers are told which ids they miss by it. */
+static inline void md_feed_refuse_value(struct md_feed *feed,
+                                        const struct md_feed_symbol *symbol,
+                                        uint32_t connection,
+                                        int64_t first,
+                                        int64_t latest,
+                                        int64_t ts_recv) {
+    md_feed_publish_status(
+        feed, symbol, MD_STATUS_VALUE_REFUSED, first, latest, (int64_t)connection, ts_recv);
+}
+
+/* Hold a contiguous sequence of a whole connection against the last one: a hole becomes a gap of
+ * all the feed's rings, and takes every book of the connection out of step. Returns false, counted,
+ * when it is not above the last one: the frame has been here, or comes too late to be told. */
+bool md_connection_sequence(struct md_feed *feed,
+                            struct md_connection *connection,
+                            uint64_t sequence,
+                            int64_t ts_recv);
 
 /* Publish a frame's only record: cell first, then ring. Values stay in registers
  * and go out as 64-bit stores; a record built in memory and copied stalls on store forwarding. */
@@ -200,6 +297,26 @@ static inline void md_feed_publish(struct md_feed *feed,
     struct md_slot *slot = md_ring_claim(ring, ring->next);
     md_cell_store(
         symbol->cell, part, ring->next, ts_event, ts_recv, tag, body0, body1, body2, body3);
+    md_slot_fill(slot, ts_event, ts_recv, tag, body0, body1, body2, body3);
+    md_ring_release(ring, 1);
+    feed->ts_event = ts_event;
+    md_count(&feed->counters->records, 1);
+}
+
+/* The same, into the ring only: the cell has a newer one, or no place for it. */
+static inline void md_feed_publish_past_cell(struct md_feed *feed,
+                                             const struct md_feed_symbol *symbol,
+                                             enum md_kind kind,
+                                             unsigned flags,
+                                             int64_t ts_event,
+                                             int64_t ts_recv,
+                                             int64_t body0,
+                                             int64_t body1,
+                                             int64_t body2,
+                                             int64_t body3) {
+    struct md_ring_writer *ring = symbol->ring;
+    uint64_t tag = symbol->tag | md_record_tag(0, kind, flags | MD_FLAG_LAST, 0, 0);
+    struct md_slot *slot = md_ring_claim(ring, ring->next);
     md_slot_fill(slot, ts_event, ts_recv, tag, body0, body1, body2, body3);
     md_ring_release(ring, 1);
     feed->ts_event = ts_event;

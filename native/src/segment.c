@@ -20,6 +20,10 @@ static uint64_t counter_block_stride(void) {
     return align_page(sizeof(struct md_counter_block)); /* feeds share no line, nor a page */
 }
 
+static uint64_t counter_connections_offset(uint32_t block_count) {
+    return MD_PAGE_HEADER_SIZE + block_count * counter_block_stride();
+}
+
 uint64_t md_ring_size(uint64_t depth) {
     return MD_PAGE_HEADER_SIZE + depth * sizeof(struct md_slot);
 }
@@ -33,7 +37,9 @@ uint64_t md_cache_size(uint32_t capacity) {
 }
 
 uint64_t md_counters_size(uint32_t block_count) {
-    return MD_PAGE_HEADER_SIZE + block_count * counter_block_stride();
+    return align_page(counter_connections_offset(block_count) +
+                      (uint64_t)block_count * MD_CONNECTION_COUNT_MAX *
+                          sizeof(struct md_connection_block));
 }
 
 static void segment_create(struct md_segment_header *segment,
@@ -90,6 +96,9 @@ void md_counters_create(struct md_counters_header *counters, uint64_t size, uint
     counters->blocks_offset = MD_PAGE_HEADER_SIZE;
     counters->block_stride = (uint32_t)counter_block_stride();
     counters->block_count = block_count;
+    counters->connections_offset = counter_connections_offset(block_count);
+    counters->connection_stride = sizeof(struct md_connection_block);
+    counters->connection_count = block_count * MD_CONNECTION_COUNT_MAX;
 }
 
 void md_reader_page_create(struct md_reader_page *page,

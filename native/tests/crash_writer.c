@@ -21,9 +21,12 @@ static void after_store(void);
 #include "mdsys/attach.h"
 
 #include "../src/audience.c"
+#include "../src/book.c"
 #include "../src/feed.c"
+#include "../src/publish.c"
 #include "../src/segment.c"
 
+static const struct md_connection connection = {.number = 0, .socket = 1};
 static int armed;
 static unsigned long stores;
 static unsigned long deadly;
@@ -52,64 +55,48 @@ static void *map_writable(const char *dir, const char *instance, const char *par
     return base;
 }
 
-static void
-publish_trade(struct md_feed *feed, const struct md_feed_symbol *symbol, int64_t round) {
-    uint64_t *last = &symbol->cell->venue_trade_id;
-    uint64_t trade_id = (uint64_t)round + 1;
-    md_feed_check_sequence(feed, symbol, *last, trade_id, 0, round);
-    md_feed_publish(feed,
-                    symbol,
-                    MD_KIND_TRADE,
-                    MD_FLAG_BUY,
-                    MD_CACHE_TRADE,
-                    round * 10 + 1,
-                    round * 10 + 2,
-                    round * 10 + 3,
-                    round * 10 + 4,
-                    (int64_t)trade_id,
-                    round * 10 + 5);
-    md_feed_note_sequence(last, trade_id);
-}
-
-static void
-publish_quote(struct md_feed *feed, const struct md_feed_symbol *symbol, int64_t round) {
-    md_feed_publish(feed,
-                    symbol,
-                    MD_KIND_QUOTE,
-                    0,
-                    MD_CACHE_QUOTE,
-                    round * 10 + 1,
-                    round * 10 + 2,
-                    round * 10 + 3,
-                    round * 10 + 4,
-                    round * 10 + 5,
-                    round * 10 + 6);
-}
-
-static void publish_levels(const struct md_feed_symbol *symbol, int64_t round) {
-    struct md_ring_writer *ring = symbol->ring;
-    for (int64_t i = 0; i < 3; i++) {
-        unsigned flags = MD_FLAG_BUY | (i == 2 ? MD_FLAG_LAST : 0u);
-        struct md_slot *slot = md_ring_claim(ring, ring->next + (uint64_t)i);
-        md_slot_fill(slot,
+static void publish_trade(struct md_feed *feed, struct md_feed_symbol *symbol, int64_t round) {
+    md_publish_trade(feed,
+                     symbol,
+                     &connection,
                      round * 10 + 1,
                      round * 10 + 2,
-                     md_record_tag(symbol->symbol_id, MD_KIND_LEVEL, flags, 8, 8),
-                     round * 10 + i,
+                     MD_FLAG_BUY,
+                     round * 10 + 3,
                      round * 10 + 4,
-                     MD_ABSENT,
-                     round + 1);
+                     round + 1,
+                     round * 10 + 5,
+                     MD_IDS_CONTIGUOUS);
+}
+
+static void publish_quote(struct md_feed *feed, struct md_feed_symbol *symbol, int64_t round) {
+    md_publish_quote(feed,
+                     symbol,
+                     round * 10 + 1,
+                     round * 10 + 2,
+                     round * 10 + 3,
+                     round * 10 + 4,
+                     round * 10 + 5,
+                     round * 10 + 6,
+                     MD_ABSENT);
+}
+
+static void publish_levels(struct md_feed *feed, struct md_feed_symbol *symbol, int64_t round) {
+    struct md_levels levels = md_levels_begin(
+        feed, symbol, &connection, round * 10 + 1, round * 10 + 2, round + 1, MD_FLAG_SNAPSHOT);
+    for (int64_t i = 0; i < 3; i++) {
+        md_levels_put(&levels, MD_FLAG_BUY, round * 10 + i, round * 10 + 4, MD_ABSENT);
     }
-    md_ring_release(ring, 3);
+    md_levels_end(&levels);
 }
 
 static void publish_round(struct md_feed *feed,
-                          const struct md_feed_symbol *one,
-                          const struct md_feed_symbol *two,
+                          struct md_feed_symbol *one,
+                          struct md_feed_symbol *two,
                           int64_t round) {
     publish_trade(feed, one, round);
     publish_quote(feed, two, round);
-    publish_levels(one, round);
+    publish_levels(feed, one, round);
     publish_trade(feed, two, round);
     publish_quote(feed, one, round);
     md_feed_flush(feed, round);
@@ -148,8 +135,8 @@ int main(int argc, char **argv) {
             return 1;
         }
     }
-    const struct md_feed_symbol *one = md_feed_find_symbol(&feed, "S1", 2);
-    const struct md_feed_symbol *two = md_feed_find_symbol(&feed, "S2", 2);
+    struct md_feed_symbol *one = md_feed_find_symbol(&feed, "S1", 2);
+    struct md_feed_symbol *two = md_feed_find_symbol(&feed, "S2", 2);
     armed = !recover;
     for (int64_t round = first; round < first + rounds; round++) {
         publish_round(&feed, one, two, round);

@@ -13,12 +13,13 @@ int main(int argc, char **argv) {
     struct md_ring_writer ring = {
         .slots = slots, .mask = 63, .next = 1, .limit = MD_NO_LIMIT, .header = &header};
     struct md_feed feed;
+    struct md_connection connection = {.number = 3, .socket = 1};
     if (argc != 3 || md_feed_init(&feed, &ring, 1, &counters, 1) != 0 ||
         md_feed_add_symbol(&feed, "BTCUSDT", 7, 1, 0, 8, 8, &cell) != 0) {
         return 2;
     }
     const struct binance_context context = {
-        &feed, .ts_recv = 7, .connection = 3, .futures = strcmp(argv[1], "usdm") == 0};
+        &feed, .ts_recv = 7, .connection = &connection, .futures = strcmp(argv[1], "usdm") == 0};
     bool taken = positional_decode(&context, argv[2], strlen(argv[2]));
     md_feed_free(&feed);
     return taken ? 0 : 1;

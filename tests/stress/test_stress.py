@@ -91,8 +91,17 @@ RING_MUTATIONS = {
     },
 }
 CACHE_MUTATIONS = {
-    "without the recheck (D4)": {"if (md_load_relaxed_u64(&cell->version) == version)": "if (1)"},
-    "without the odd version (C1)": {"md_store_release_u64(&cell->version, version + 1);": ""},
+    "without the recheck (D4)": {
+        "return md_load_relaxed_u64(&cell->version) == version;": (
+            "return (int)(version | 1) | cell->writing | 1;"
+        )
+    },
+    "without the odd version (C1)": {
+        "md_store_release_u64(&cell->version, version + 1); /* C1": "(void)version; /* C1",
+        "md_store_release_u64(&cell->version, version + 1); /* C4": (
+            "md_store_release_u64(&cell->version, version + 2); /* C4"
+        ),
+    },
 }
 
 needs_two_cores = pytest.mark.skipif(

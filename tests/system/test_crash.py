@@ -65,7 +65,7 @@ def expected_round(number: int) -> list[np.void]:
         return row(Kind.QUOTE, symbol_id, 8, number, (n + 3, n + 4, n + 5, n + 6))
 
     levels = [
-        row(Kind.LEVEL, 1, 9 if i == 2 else 1, number, (n + i, n + 4, ABSENT, number + 1))
+        row(Kind.LEVEL, 1, 13 if i == 2 else 5, number, (n + i, n + 4, ABSENT, number + 1))
         for i in range(3)
     ]
     return [trade(1), quote(2), *levels, trade(2), quote(1)]

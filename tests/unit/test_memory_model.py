@@ -20,7 +20,7 @@ ACCESS = re.compile(
     r"\b(?:md_(?:load|store)_[a-z_]+_[iu]\d+|md_fence_[a-z_]+|md_word_copy|md_pair_\w+|__atomic_\w+)\("
 )
 DEFINITION = re.compile(r"^(?:[a-z][\w* ]* \*?)?(md_\w+|[a-z_]+)\((?!.*;\s*$)", re.MULTILINE)
-LABEL = re.compile(r"\b[A-DGPRSW]\d\b")
+LABEL = re.compile(r"\b[A-DGNOPRSW]\d\b")
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 
 
@@ -42,6 +42,8 @@ def accessing_functions(path: Path) -> set[str]:
 def _bodies(text: str) -> list[tuple[re.Match[str], str]]:
     """Split at what begins a definition at the start of a line."""
     found = list(DEFINITION.finditer(text))
+    if not found:
+        return []
     ends = [match.start() for match in found[1:]] + [len(text)]
     return [(match, text[match.end() : end]) for match, end in zip(found, ends, strict=True)]
 

@@ -284,7 +284,7 @@ def test_cell_whose_writer_died_is_an_error_and_never_a_torn_record() -> None:
     memory = mmap.mmap(-1, _native.cache_size(4))
     _native.Cache.create(memory, 4)
     _native.publish_segment(memory, NOW)
-    version = np.frombuffer(memory, "<u8", 1, _native.HEADER_SIZE + 512)
+    version = np.frombuffer(memory, "<u8", 1, _native.HEADER_SIZE + 576)
     version[0] = 7
     with pytest.raises(HostError, match="half-written"):
         _native.Cache(memory).load(1, 1, np.zeros(1, TICK))
@@ -296,7 +296,7 @@ def test_cell_whose_writer_was_interrupted_is_waited_for() -> None:
     memory = mmap.mmap(-1, _native.cache_size(4))
     _native.Cache.create(memory, 4)
     _native.publish_segment(memory, NOW)
-    cell = np.frombuffer(memory, "<u8", 64, _native.HEADER_SIZE + 512)
+    cell = np.frombuffer(memory, "<u8", 64, _native.HEADER_SIZE + 576)
     cell[0] = 7
     out = np.zeros(1, TICK)
     started = threading.Event()

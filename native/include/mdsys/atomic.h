@@ -40,6 +40,10 @@ static inline int64_t md_load_acquire_i64(const int64_t *from) {
     return __atomic_load_n(from, __ATOMIC_ACQUIRE);
 }
 
+static inline int64_t md_load_relaxed_i64(const int64_t *at) {
+    return __atomic_load_n(at, __ATOMIC_RELAXED);
+}
+
 static inline void md_store_relaxed_i64(int64_t *to, int64_t value) {
     __atomic_store_n(to, value, __ATOMIC_RELAXED);
     MD_AFTER_STORE();

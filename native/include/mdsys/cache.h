@@ -1,6 +1,6 @@
 /* The last-value cache: what a symbol's trade, quote and book are now, for whoever comes late.
  *
- *   cell, 512 bytes:  state 64 | last trade or ticker 64 | last quote 64 | 10 bids | 10 asks
+ *   cell, 576 bytes:  state 64 | trade or ticker 64 | quote 64 | 10 bids | 10 asks | heard 64
  *
  * One cell a symbol, at index symbol_id, written by the symbol's feed under a seqlock, before the
  * record goes into the ring. The trade and the quote are whole records that bear the ring sequence
@@ -34,6 +34,12 @@ enum md_cache_part {
     MD_CACHE_BOOK = 4,
 };
 
+enum md_book_flag {
+    MD_BOOK_USABLE = 1,  /* in step with the venue */
+    MD_BOOK_PARTIAL = 2, /* it has moved out of what the last snapshot told: a level that has not
+                          * changed since may be missing; a fresh snapshot is on its way */
+};
+
 struct md_cell_level {
     int64_t price;
     int64_t size;
@@ -43,7 +49,7 @@ struct md_cell {
     uint64_t version; /* odd: being written */
     uint32_t symbol_id;
     uint8_t writing;    /* enum md_cache_part, while the version is odd */
-    uint8_t book_flags; /* bit 0: the book is whole and in step; filled by a later version */
+    uint8_t book_flags; /* enum md_book_flag */
     uint8_t bid_count;
     uint8_t ask_count;
     uint64_t book_seq; /* ring sequence of the book's last level */
@@ -58,9 +64,17 @@ struct md_cell {
     struct md_record quote;
     struct md_cell_level bid[MD_CACHE_LEVELS]; /* best first */
     struct md_cell_level ask[MD_CACHE_LEVELS];
+    /* When the channels that have no record here were heard last, as ts_recv; 0: never. Not under
+     * the version: single words for whoever watches over silence. */
+    int64_t heard_book;
+    int64_t heard_ticker;
+    int64_t heard_bar;
+    int64_t book_ts_recv; /* of the book's last level; under the version */
+    uint64_t reserved1[4];
 };
 
-static_assert(sizeof(struct md_cell) == 512, "eight cache lines");
+static_assert(sizeof(struct md_cell) == 576, "nine cache lines");
+static_assert(offsetof(struct md_cell, heard_book) == 512, "layout");
 static_assert(offsetof(struct md_cell, venue_trade_id) == 32, "layout");
 static_assert(offsetof(struct md_cell, trade) == 64, "layout");
 static_assert(offsetof(struct md_cell, quote) == 128, "layout");
@@ -76,7 +90,7 @@ struct md_cache_header {
 
 static_assert(sizeof(struct md_cache_header) == 192, "three cache lines");
 
-#define MD_SCHEMA_CACHE UINT64_C(0x00010000020000c0)
+#define MD_SCHEMA_CACHE UINT64_C(0x00010000024000c0)
 
 static inline enum md_segment_result md_cache_verify(const struct md_cache_header *cache,
                                                      uint64_t mapped_size) {
@@ -103,6 +117,19 @@ static inline const struct md_cell *md_cache_cell(const struct md_cache_header *
 
 /* ---- writer: the symbol's feed ------------------------------------------------------------- */
 
+/* Begin to write a part. */
+static inline void md_cell_begin(struct md_cell *cell, enum md_cache_part part) {
+    uint64_t version = md_load_relaxed_u64(&cell->version);
+    __atomic_store_n(&cell->writing, (uint8_t)part, __ATOMIC_RELAXED);
+    md_store_release_u64(&cell->version, version + 1); /* C1, after `writing` */
+    md_fence_release();                                /* C2 */
+}
+
+static inline void md_cell_end(struct md_cell *cell) {
+    uint64_t version = md_load_relaxed_u64(&cell->version);
+    md_store_release_u64(&cell->version, version + 1); /* C4 */
+}
+
 /* Store a trade (or ticker) or quote under the sequence that the ring will publish it with. */
 static inline void md_cell_store(struct md_cell *cell,
                                  enum md_cache_part part,
@@ -115,11 +142,8 @@ static inline void md_cell_store(struct md_cell *cell,
                                  int64_t body2,
                                  int64_t body3) {
     uint64_t *to = (uint64_t *)(part == MD_CACHE_TRADE ? &cell->trade : &cell->quote);
-    uint64_t version = md_load_relaxed_u64(&cell->version);
-    __atomic_store_n(&cell->writing, (uint8_t)part, __ATOMIC_RELAXED);
-    md_store_release_u64(&cell->version, version + 1); /* C1, after `writing` */
-    md_fence_release();                                /* C2 */
-    md_store_relaxed_u64(&to[0], seq);                 /* C3 */
+    md_cell_begin(cell, part);
+    md_store_relaxed_u64(&to[0], seq); /* C3 */
     md_store_relaxed_u64(&to[1], (uint64_t)ts_event);
     md_store_relaxed_u64(&to[2], (uint64_t)ts_recv);
     md_store_relaxed_u64(&to[3], tag);
@@ -127,7 +151,46 @@ static inline void md_cell_store(struct md_cell *cell,
     md_store_relaxed_u64(&to[5], (uint64_t)body1);
     md_store_relaxed_u64(&to[6], (uint64_t)body2);
     md_store_relaxed_u64(&to[7], (uint64_t)body3);
-    md_store_release_u64(&cell->version, version + 2); /* C4 */
+    md_cell_end(cell);
+}
+
+/* The top of a symbol's book, best first. */
+struct md_book_top {
+    uint64_t seq; /* ring sequence of its last level; 0: there was none yet */
+    int64_t ts_event;
+    int64_t ts_recv;
+    uint8_t flags; /* enum md_book_flag */
+    uint8_t bid_count;
+    uint8_t ask_count;
+    struct md_cell_level bid[MD_CACHE_LEVELS];
+    struct md_cell_level ask[MD_CACHE_LEVELS];
+};
+
+/* Store the top of the book; levels beyond the counts stay as they are. */
+static inline void md_cell_store_book(struct md_cell *cell, const struct md_book_top *top) {
+    md_cell_begin(cell, MD_CACHE_BOOK);
+    __atomic_store_n(&cell->book_flags, top->flags, __ATOMIC_RELAXED); /* C3 */
+    __atomic_store_n(&cell->bid_count, top->bid_count, __ATOMIC_RELAXED);
+    __atomic_store_n(&cell->ask_count, top->ask_count, __ATOMIC_RELAXED);
+    md_store_relaxed_u64(&cell->book_seq, top->seq);
+    md_store_relaxed_i64(&cell->book_ts_event, top->ts_event);
+    md_store_relaxed_i64(&cell->book_ts_recv, top->ts_recv);
+    for (unsigned i = 0; i < top->bid_count; i++) {
+        md_store_relaxed_i64(&cell->bid[i].price, top->bid[i].price);
+        md_store_relaxed_i64(&cell->bid[i].size, top->bid[i].size);
+    }
+    for (unsigned i = 0; i < top->ask_count; i++) {
+        md_store_relaxed_i64(&cell->ask[i].price, top->ask[i].price);
+        md_store_relaxed_i64(&cell->ask[i].size, top->ask[i].size);
+    }
+    md_cell_end(cell);
+}
+
+/* Say that the book is not to be used, and leave the rest as it stands. */
+static inline void md_cell_void_book(struct md_cell *cell) {
+    md_cell_begin(cell, MD_CACHE_BOOK);
+    __atomic_store_n(&cell->book_flags, (uint8_t)0, __ATOMIC_RELAXED); /* C3 */
+    md_cell_end(cell);
 }
 
 /* ---- readers ------------------------------------------------------------------------------- */
@@ -137,6 +200,12 @@ enum md_cache_result {
     MD_CACHE_NONE = 1, /* the symbol has had none of it yet */
     MD_CACHE_BUSY = 2, /* no whole copy within MD_CACHE_TRIES */
 };
+
+/* Whether what was copied since D1 took the version is whole. */
+static inline int md_cell_unchanged(const struct md_cell *cell, uint64_t version) {
+    md_fence_acquire();                                    /* D3 */
+    return md_load_relaxed_u64(&cell->version) == version; /* D4 */
+}
 
 /* Copy the last trade (or ticker) or quote of a cell. */
 static inline enum md_cache_result
@@ -156,8 +225,35 @@ md_cell_load(const struct md_cell *cell, enum md_cache_part part, struct md_reco
         md_word_copy(&out->body.word[1], &from[5]);
         md_word_copy(&out->body.word[2], &from[6]);
         md_word_copy(&out->body.word[3], &from[7]);
-        md_fence_acquire();                                   /* D3 */
-        if (md_load_relaxed_u64(&cell->version) == version) { /* D4 */
+        if (md_cell_unchanged(cell, version)) {
+            return out->seq == 0 ? MD_CACHE_NONE : MD_CACHE_OK;
+        }
+    }
+    return MD_CACHE_BUSY;
+}
+
+/* Copy the top of a cell's book. Of MD_CACHE_OK's book the flags tell whether it may be used. */
+static inline enum md_cache_result md_cell_load_book(const struct md_cell *cell,
+                                                     struct md_book_top *out) {
+    for (unsigned tries = 0; tries < MD_CACHE_TRIES; tries++) {
+        uint64_t version = md_load_acquire_u64(&cell->version); /* D1 */
+        if (version & 1) {
+            md_pause();
+            continue;
+        }
+        out->flags = __atomic_load_n(&cell->book_flags, __ATOMIC_RELAXED); /* D2 */
+        out->bid_count = __atomic_load_n(&cell->bid_count, __ATOMIC_RELAXED);
+        out->ask_count = __atomic_load_n(&cell->ask_count, __ATOMIC_RELAXED);
+        out->seq = md_load_relaxed_u64(&cell->book_seq);
+        out->ts_event = md_load_relaxed_i64(&cell->book_ts_event);
+        out->ts_recv = md_load_relaxed_i64(&cell->book_ts_recv);
+        for (unsigned i = 0; i < MD_CACHE_LEVELS; i++) {
+            out->bid[i].price = md_load_relaxed_i64(&cell->bid[i].price);
+            out->bid[i].size = md_load_relaxed_i64(&cell->bid[i].size);
+            out->ask[i].price = md_load_relaxed_i64(&cell->ask[i].price);
+            out->ask[i].size = md_load_relaxed_i64(&cell->ask[i].size);
+        }
+        if (md_cell_unchanged(cell, version)) {
             return out->seq == 0 ? MD_CACHE_NONE : MD_CACHE_OK;
         }
     }

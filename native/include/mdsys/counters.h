@@ -27,9 +27,19 @@
     X(quotes, "quote records published")                                                           \
     X(levels, "level records published")                                                           \
     X(statuses, "status records published")                                                        \
+    X(tickers, "ticker records published")                                                         \
+    X(bars, "bars published, two records each")                                                    \
+    X(book_snapshots, "whole books that came, by stream or by REST")                               \
+    X(book_resyncs, "books that fell out of step and wait for a snapshot")                         \
+    X(book_checksums, "books whose checksum was held against the venue's")                         \
+    X(book_mismatches, "of these, those that differed")                                            \
+    X(capture_frames, "frames copied for the recorder")                                            \
+    X(capture_lost_frames, "frames that the recorder's ring had no room for")                      \
+    X(capture_lost_bytes, "their bytes")                                                           \
     X(gaps, "holes in a venue's sequence, each announced by a gap status")                         \
     X(gap_ids, "venue ids that the holes held")                                                    \
-    X(reordered, "records whose venue id was not above the last one")                              \
+    X(reordered, "records that came late: their venue id fills a hole, or lies below the last")    \
+    X(duplicates, "records dropped because their venue id was published already")                  \
     X(pings, "pings answered")                                                                     \
     X(connects, "connections established")                                                         \
     X(connect_failures, "attempts to connect that failed")                                         \
@@ -37,6 +47,7 @@
     X(connections, "connections up now")                                                           \
     X(subscriptions_confirmed, "streams the venue confirmed on the connections that are up")       \
     X(subscriptions_refused, "streams the venue refused")                                          \
+    X(subscriptions_requested, "streams asked for on the connections that are up")                 \
     X(log_suppressed, "log lines not written because there were too many")                         \
     X(bells, "times a sleeping reader was woken")                                                  \
     X(lossless_waits, "times the writer waited for a lossless reader")                             \
@@ -77,12 +88,45 @@ struct md_counter_block {
 #undef MD_HISTOGRAM_FIELD
 };
 
+/* What a connection is at. Append-only; mdsys.counters.connections.STATES. */
+enum md_connection_state {
+    MD_CONNECTION_FREE = 0, /* the place is nobody's */
+    MD_CONNECTION_CONNECTING = 1,
+    MD_CONNECTION_OPEN = 2,    /* the handshake is done */
+    MD_CONNECTION_READY = 3,   /* everything asked for is answered */
+    MD_CONNECTION_WAITING = 4, /* lost, to be dialled again */
+    MD_CONNECTION_DENIED = 5,  /* the venue refuses us: an operator must act */
+};
+
+#define MD_CONNECTION_COUNT_MAX 256u /* of one feed */
+
+/* One connection through all its sockets; two lines, written by its feed alone. */
+struct md_connection_block {
+    uint32_t number; /* as in status records */
+    uint32_t state;  /* enum md_connection_state */
+    int64_t since_ns;
+    int64_t last_frame_ns; /* anything, PINGs and heartbeats too */
+    int64_t last_data_ns;  /* a frame that held records */
+    uint64_t frames;
+    uint64_t bytes;
+    uint64_t records;
+    uint64_t opens;
+    int64_t offset_ns; /* ts_event - ts_recv of the newest record: the venue's clock ahead of ours,
+                        * less the way; MD_ABSENT: never seen */
+    uint64_t reserved0[7];
+};
+
+static_assert(sizeof(struct md_connection_block) == 128, "two cache lines");
+
 struct md_counters_header {
     struct md_segment_header segment;
     uint64_t blocks_offset;
     uint32_t block_stride;
     uint32_t block_count;
-    uint64_t reserved0[6];
+    uint64_t connections_offset; /* MD_CONNECTION_COUNT_MAX places a feed, feed after feed */
+    uint32_t connection_stride;
+    uint32_t connection_count;
+    uint64_t reserved0[4];
 };
 
 static_assert(sizeof(struct md_counters_header) == 192, "three cache lines");
@@ -101,10 +145,23 @@ static inline enum md_segment_result md_counters_verify(const struct md_counters
         !md_segment_fits(&counters->segment,
                          counters->blocks_offset,
                          counters->block_stride,
-                         counters->block_count)) {
+                         counters->block_count) ||
+        counters->connection_stride < sizeof(struct md_connection_block) ||
+        counters->connection_count / MD_CONNECTION_COUNT_MAX != counters->block_count ||
+        !md_segment_fits(&counters->segment,
+                         counters->connections_offset,
+                         counters->connection_stride,
+                         counters->connection_count)) {
         return MD_SEGMENT_BAD_GEOMETRY;
     }
     return MD_SEGMENT_OK;
+}
+
+/* index: in [0, connection_count). */
+static inline struct md_connection_block *
+md_counters_connection(const struct md_counters_header *counters, uint32_t index) {
+    const char *at = (const char *)counters + counters->connections_offset;
+    return (struct md_connection_block *)(void *)(at + (size_t)index * counters->connection_stride);
 }
 
 /* Only the block's own feed may. */

@@ -37,18 +37,30 @@ enum md_flag {
     MD_FLAG_CONFLATED = 16, /* stands for several records */
 };
 
+/* What a venue can be asked for, per symbol. Append-only; mdsys.feed.venue.CHANNELS. */
+enum md_channel {
+    MD_CHANNEL_TRADE = 0,
+    MD_CHANNEL_QUOTE = 1,
+    MD_CHANNEL_BOOK = 2,
+    MD_CHANNEL_TICKER = 3,
+    MD_CHANNEL_BAR = 4,
+};
+
+#define MD_CHANNEL_COUNT 5u
+
 /* What a status record tells. Append-only. first_lost..last_lost are venue ids where named.
  * Reserved: numbered, but not sent yet. */
 enum md_status {
     MD_STATUS_CONNECTION_UP = 1,
     MD_STATUS_CONNECTION_DOWN = 2,
-    MD_STATUS_GAP = 3,              /* venue ids first_lost..last_lost never came */
-    MD_STATUS_STALE = 4,            /* reserved */
-    MD_STATUS_RESYNC = 5,           /* reserved */
-    MD_STATUS_LAPPED = 6,           /* reserved: first_lost..last_lost of the ring overwritten */
+    MD_STATUS_GAP = 3,    /* venue ids first_lost..last_lost never came */
+    MD_STATUS_STALE = 4,  /* a stream that should tick is silent: first_lost is the ts_recv of its
+                           * last record, last_lost its channel (enum md_channel) */
+    MD_STATUS_RESYNC = 5, /* the symbol's book is out of step: void until a snapshot comes */
+    MD_STATUS_LAPPED = 6, /* reserved: first_lost..last_lost of the ring overwritten */
     MD_STATUS_FRAME_REFUSED = 7,    /* a frame could not be understood */
     MD_STATUS_VALUE_REFUSED = 8,    /* a value does not fit or would have to be rounded */
-    MD_STATUS_FRAME_INCOMPLETE = 9, /* reserved: it went out in pieces and its rest was bad */
+    MD_STATUS_FRAME_INCOMPLETE = 9, /* it went out in pieces and its rest was bad */
     MD_STATUS_WRITER_RESTARTED = 10,
     MD_STATUS_SYMBOL_REFUSED = 11,
     MD_STATUS_READER_EJECTED = 12, /* the writer waits no more for reader `connection` */

@@ -32,7 +32,8 @@ class Feed:
     def __init__(self, instance: Instance, ring: int = 0) -> None:
         self.ring = writer(instance, ring)
         path = Path(f"/dev/shm/mdsys.{instance.name}.cache")
-        self.cells = np.memmap(path, TICK, "r+", offset=4096).reshape(-1, 8)
+        memory = np.memmap(path, TICK, "r+", offset=4096)
+        self.cells = memory[: len(memory) // 9 * 9].reshape(-1, 9)  # nine lines a cell
         self.log: list[bytes] = []
 
     def store(self, tick: Ticks) -> None:

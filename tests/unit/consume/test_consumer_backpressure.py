@@ -29,7 +29,8 @@ class Feed:
     def __init__(self, instance: Instance, ring: int = 0) -> None:
         self.ring = writer(instance, ring)
         path = Path(f"/dev/shm/mdsys.{instance.name}.cache")
-        self.cells = np.memmap(path, TICK, "r+", offset=4096).reshape(-1, 8)
+        memory = np.memmap(path, TICK, "r+", offset=4096)
+        self.cells = memory[: len(memory) // 9 * 9].reshape(-1, 9)  # nine lines a cell
 
     def publish(self, ticks: Ticks) -> None:
         for first in range(0, len(ticks), 256):

@@ -24,7 +24,7 @@ from tests.instances import trades
 
 NAMES = ["BTCUSDT", "ETHUSDT", "LTCUSDT"]
 DEPTH, SMALL = 1024, 64
-FRAMES_A_READ, READS = 60, 4000
+FRAMES_A_READ, READS = 30, 8000
 DROP_OLDEST, CONFLATE, LOSSLESS = 0, 1, 2
 ADAPTIVE, SPIN, PARK = 0, 1, 2
 COUNTERS = ("received", "filtered", "conflated", "dropped", "lost")
@@ -35,9 +35,11 @@ PATIENCE_NS = 30 * 10**9
 
 
 def publish_at_full_rate(memory: FeedMemory, reads: int) -> None:
-    """Have the feed decode the same read again and again."""
-    texts = [trade(i, symbol=NAMES[i % 3]) for i in range(1, FRAMES_A_READ + 1)]
+    """Have the feed decode as many reads, in each the next ten trades of three symbols."""
+    number = 1_000_000
+    texts = [trade(10 * number + i // 3, symbol=NAMES[i % 3]) for i in range(FRAMES_A_READ)]
     data = b"".join(frame(text) for text in texts)
+    first, size = f'"t":{number}'.encode(), len(data)
 
     async def main() -> None:
         async def script(peer: Peer) -> None:
@@ -48,9 +50,12 @@ def publish_at_full_rate(memory: FeedMemory, reads: int) -> None:
             tls = ssl.create_default_context()
             transport = await open_socket(f"ws://{address}", listener, tls=tls)
             protocol: Any = transport.underlying_transport.get_protocol()
-            for part in (frame(b"", PONG), *[data] * reads):
-                protocol.get_buffer(-1)[: len(part)] = part
-                protocol.buffer_updated(len(part))
+            pong = frame(b"", PONG)
+            protocol.get_buffer(-1)[: len(pong)] = pong
+            protocol.buffer_updated(len(pong))
+            for read in range(number, number + reads):
+                protocol.get_buffer(-1)[:size] = data.replace(first, b'"t":%d' % read)
+                protocol.buffer_updated(size)
             transport.disconnect(False)
             await transport.wait_disconnected()
 

@@ -28,7 +28,7 @@ DEPTH = 64
 SYMBOLS = 6
 UNREAD_MAX = DEPTH - 2
 """Two slots are claimed ahead."""
-CELL_SIZE, CELL_PART, PAGE_SIZE = 512, {Kind.TRADE: 64, Kind.QUOTE: 128}, 4096
+CELL_SIZE, CELL_PART, PAGE_SIZE = 576, {Kind.TRADE: 64, Kind.QUOTE: 128}, 4096
 DROP_OLDEST, CONFLATE, LOSSLESS = 0, 1, 2
 TRIES, CHUNK = 16, 64
 COUNTERS = ("received", "filtered", "conflated", "dropped", "lost")
