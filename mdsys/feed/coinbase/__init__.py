@@ -1,0 +1,1 @@
+"""Coinbase: the Exchange feed and Advanced Trade's."""
