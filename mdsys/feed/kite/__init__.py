@@ -1,0 +1,1 @@
+"""Zerodha Kite: NSE, BSE, NFO, BFO, MCX, CDS, by way of a broker."""

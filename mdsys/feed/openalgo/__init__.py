@@ -1,0 +1,1 @@
+"""OpenAlgo: a proxy that streams many Indian brokers in one format."""
