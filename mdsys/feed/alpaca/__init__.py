@@ -1,0 +1,1 @@
+"""Alpaca: US stocks (IEX, SIP and others) and crypto."""
