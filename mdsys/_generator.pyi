@@ -1,17 +1,32 @@
 """The simulator's native half: markets as WebSocket frames, and a timer finer than the loop's."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 BLOCK_EVENTS: int
 NAME_SIZE_MAX: int
 SYMBOLS_MAX: int
+LEVELS: int
+VENUES: Mapping[str, int]
 KINDS: tuple[str, ...]
 STREAM_BITS: Mapping[str, int]
 
+_Level: TypeAlias = tuple[int, int]
+_Levels: TypeAlias = tuple[_Level, ...]
+_Trade: TypeAlias = tuple[int, int, int, int, int, int, bool]
+_Quote: TypeAlias = tuple[int, int, int, int, _Level, _Level]
+_Depth: TypeAlias = tuple[int, int, int, int, int, int, _Levels, _Levels]
+
 class Market:
     def __init__(
-        self, names: Sequence[str], *, usdm: bool, seed: int, rate: int, mix: Sequence[int]
+        self, names: Sequence[str], *, venue: str, seed: int, rate: int, mix: Sequence[int]
     ) -> None: ...
+    @property
+    def time_ns(self) -> int: ...
+    def shift_time(self, by_ns: int) -> None: ...
+    def decimals(self, index: int) -> tuple[int, int]: ...
+    def book(self, index: int) -> tuple[int, _Levels, _Levels]: ...
+    def next(self, wanted: bytearray, count: int) -> _Trade | _Quote | _Depth | None: ...
     @property
     def event_count(self) -> int: ...
     def set_time(self, time_ns: int) -> None: ...

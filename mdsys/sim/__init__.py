@@ -10,6 +10,7 @@ Example::
 
 from mdsys.sim.market import RandomMarket
 from mdsys.sim.replay import Replay, ReplayError
-from mdsys.sim.server import Simulator, Stats
+from mdsys.sim.server import Simulator
+from mdsys.sim.stats import Stats
 
 __all__ = ["RandomMarket", "Replay", "ReplayError", "Simulator", "Stats"]

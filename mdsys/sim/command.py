@@ -15,7 +15,8 @@ from contextlib import suppress
 from typing import Any
 
 from mdsys.errors import MdsysError, UsageError
-from mdsys.sim.binance import DIALECTS
+from mdsys.sim import faults
+from mdsys.sim.dialects import DIALECTS
 from mdsys.sim.market import RandomMarket
 from mdsys.sim.replay import Replay
 from mdsys.sim.server import Simulator
@@ -57,7 +58,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="messages a second, of all symbols together, or 'max': as fast as the clients take",
     )
     market.add_argument(
-        "--seed", type=int, metavar="S", help="the same seed, the same market (default 0)"
+        "--seed",
+        type=int,
+        metavar="S",
+        help="the same seed, the same market and the same faults (default 0)",
+    )
+    faulty = parser.add_argument_group("what goes wrong on purpose", faults.describe())
+    faulty.add_argument(
+        "--faults",
+        default="",
+        metavar="SPEC",
+        help="NAME[,KEY=VALUE]..[;NAME..], as 'mute,connection=2,after=5s;hole,every=10000'",
     )
     parser.add_argument(
         "--tls", nargs=2, metavar=("CERT", "KEY"), help="PEM files: serve wss instead of ws"
@@ -70,7 +81,16 @@ def main(args: argparse.Namespace) -> int:
     source = _source(args)
     context = None if args.tls is None else _tls_context(*args.tls)
     try:
-        simulator = Simulator(source, venue=args.venue, host=host, port=port, ssl=context)
+        simulator = Simulator(
+            source,
+            venue=args.venue,
+            host=host,
+            port=port,
+            ssl=context,
+            faults=args.faults,
+            seed=_seed(args),
+            tell=_say,
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
     return _run(_serve(simulator, args.listen))
@@ -88,17 +108,21 @@ def _source(args: argparse.Namespace) -> Replay | RandomMarket:
     if (args.replay is None) == (args.symbols is None):
         raise UsageError("give either --replay FILE... or --symbols N --rate R")
     if args.replay is not None:
-        if args.rate is not None or args.seed is not None:
-            raise UsageError("--rate and --seed belong to --symbols; a replay takes --speed")
+        if args.rate is not None:
+            raise UsageError("--rate belongs to --symbols; a replay takes --speed")
         return Replay(*args.replay, speed=_speed(args.speed))
     if args.speed is not None:
         raise UsageError("--speed belongs to --replay; a market takes --rate")
     if args.symbols < 1:
         raise UsageError(f"--symbols {args.symbols}: at least 1")
+    return RandomMarket(args.symbols, rate=_rate(args.rate), seed=_seed(args))
+
+
+def _seed(args: argparse.Namespace) -> int:
     seed = args.seed or 0
     if not 0 <= seed < 2**64:
         raise UsageError(f"--seed {seed}: in [0, 2^64)")
-    return RandomMarket(args.symbols, rate=_rate(args.rate), seed=seed)
+    return seed
 
 
 def _speed(text: str | None) -> float | None:
@@ -190,10 +214,13 @@ async def _watch(simulator: Simulator, stopped: asyncio.Event) -> None:
 def _tell(simulator: Simulator, began: float, lead: str) -> None:
     stats = simulator.stats
     frames = ", ".join(f"{count:,} {kind}" for kind, count in sorted(stats.frames.items()))
-    print(
-        f"mdsys sim: {lead}{simulator.progress()}; sent {frames or 'nothing'} "
+    _say(
+        f"{lead}{simulator.progress()}; sent {frames or 'nothing'} "
         f"({stats.size / 1e6:,.1f} MB) in {time.monotonic() - began:.1f} s, "
-        f"{stats.clients} clients, {stats.streams} streams",
-        file=sys.stderr,
-        flush=True,
+        f"{stats.clients} clients, {stats.streams} streams, "
+        f"{len(simulator.breaches)} limits broken"
     )
+
+
+def _say(words: str) -> None:
+    print(f"mdsys sim: {words}", file=sys.stderr, flush=True)

@@ -10,17 +10,20 @@ from __future__ import annotations
 import gzip
 import heapq
 import math
+import time
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, Final, NamedTuple, cast
 
 import msgspec
 
-from mdsys.errors import MdsysError
-from mdsys.sim.binance import Dialect, Form, frame_header, stream_kind
+from mdsys.errors import MdsysError, UsageError
+from mdsys.sim.dialect import Book, Dialect, Kind, Session, Symbol
+from mdsys.sim.frames import Frame, header
+from mdsys.sim.source import View
 
 GZIP_MAGIC = b"\x1f\x8b"
 BLOCK_LINES = 512
@@ -49,12 +52,17 @@ class Replay:
         self.paths = [Path(path) for path in paths]
         self.speed = speed
 
-    def open(self, dialect: Dialect) -> ReplaySource:  # noqa: ARG002 - any venue's frames replay alike
+    def open(self, dialect: type[Dialect]) -> ReplaySource:
         """Open the files.
 
         Raises:
-            ReplayError: One is missing or damaged at its beginning.
+            UsageError: The venue's frames do not name their streams.
+            ReplayError: A file is missing or damaged at its beginning.
         """
+        if dialect.native is None:
+            raise UsageError(
+                "--replay: only Binance's recordings can be served, whose frames name their streams"
+            )
         return ReplaySource(self.paths, self.speed)
 
 
@@ -76,10 +84,30 @@ class _Snapshot(msgspec.Struct):
     lastUpdateId: int  # noqa: N815 - the venue's name
 
 
+class NoMarket:
+    """The market of a recording: nothing is known of it. See mdsys.sim.dialect.Market."""
+
+    symbols: Sequence[Symbol] = ()
+
+    @property
+    def time_ns(self) -> int:
+        """Return the clock's."""
+        return time.time_ns()
+
+    def find(self, name: str) -> Symbol | None:  # noqa: ARG002 - there is none
+        """Return None."""
+        return None
+
+    def book(self, symbol: Symbol) -> Book:
+        """Never called: there is no symbol to ask for."""
+        raise LookupError(symbol.name)
+
+
 class ReplaySource:
     """Recordings being replayed."""
 
     def __init__(self, paths: Collection[Path], speed: float | None) -> None:
+        self.market = NoMarket()
         self.paced = speed is not None
         self.block: list[Line] = []
         self.snapshot_count = 0
@@ -101,9 +129,9 @@ class ReplaySource:
         self._next: Line | None = first
         self._first_ns = first.receive_ns
 
-    def view(self, form: Form) -> ReplayView:
+    def view(self, session: Session) -> View:
         """Return a view of no streams yet."""
-        return ReplayView(self, form)
+        return ReplayView(self, session)
 
     def start(self) -> None:
         """The first frame's receive time is the start, whatever the clock says now."""
@@ -128,6 +156,10 @@ class ReplaySource:
         self._next = line
         self.block = block
         self.line_count += len(self.block)
+
+    def shift_time(self, by_ns: int) -> None:  # noqa: ARG002 - it is refused
+        """Refuse: recorded frames bear recorded times."""
+        raise UsageError("fault clock: a recording's times cannot be changed")
 
     def progress(self) -> str:
         """Return how much of the recording is replayed."""
@@ -164,29 +196,57 @@ class ReplaySource:
 class ReplayView:
     """What one client sees of a replay."""
 
-    def __init__(self, source: ReplaySource, form: Form) -> None:
+    def __init__(self, source: ReplaySource, session: Session) -> None:
         self._source = source
-        self._combined = form.combined
+        self._combined = session.form.combined
         self._streams: frozenset[str] = frozenset()
         self.frames: Counter[str] = Counter()
         self.records: Counter[str] = Counter()
 
-    def show(self, streams: Collection[str]) -> None:
+    @property
+    def streams(self) -> int:
+        """How many streams are shown."""
+        return len(self._streams)
+
+    def show(self, symbol: Symbol, kinds: Collection[Kind]) -> None:
+        """Not for recordings: their streams have names."""
+        raise NotImplementedError("a native dialect shows streams by their names")
+
+    def hide(self, symbol: Symbol, kinds: Collection[Kind]) -> None:
+        """Not for recordings: their streams have names."""
+        raise NotImplementedError("a native dialect shows streams by their names")
+
+    def show_streams(self, names: Collection[str]) -> None:
         """Show these streams; one that was not recorded stays silent."""
-        self._streams = frozenset(streams)
+        self._streams = frozenset(names)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def render(self) -> list[bytes]:
         """Return the current block's frames for this client."""
-        parts: list[bytes] = []
+        return (
+            [b"".join(frame.data for frame in frames)] if (frames := self.render_frames()) else []
+        )
+
+    def render_frames(self) -> list[Frame]:
+        """Return them one by one."""
+        frames = []
         for line in self._source.block:
             if line.stream in self._streams:
                 payload = line.frame if self._combined else line.data
-                parts += (frame_header(len(payload)), payload)
-                kind = stream_kind(line.stream)
+                symbol, _, channel = line.stream.partition("@")
+                kind = (
+                    _KINDS[channel] if (channel := channel.partition("@")[0]) in _KINDS else "other"
+                )
+                frames.append(Frame(kind, symbol.upper(), header(len(payload)) + payload))
                 self.frames[kind] += 1
                 # One record a level; every level begins like this and nothing else does.
                 self.records[kind] += payload.count(b'["') if kind == "depth" else 1
-        return [b"".join(parts)] if parts else []
+        return frames
+
+
+_KINDS: Final[Mapping[str, Kind]] = {"trade": "trade", "bookTicker": "quote", "depth": "depth"}
 
 
 def _open(path: Path) -> BinaryIO:

@@ -20,6 +20,10 @@ cdef extern from "sim_binance.h":
         MD_SIM_EVENT_SIZE_MAX
         MD_SIM_NAME_SIZE_MAX
         MD_SIM_SYMBOLS_MAX
+        MD_SIM_LEVELS
+        MD_SIM_SPOT
+        MD_SIM_USDM
+        MD_SIM_COINM
         MD_SIM_TRADE
         MD_SIM_QUOTE
         MD_SIM_DEPTH
@@ -38,8 +42,30 @@ cdef extern from "sim_binance.h":
         uint64_t seed
         uint64_t rate
         uint32_t symbol_count
-        uint8_t usdm
+        uint8_t venue
         uint8_t mix_percent[3]
+
+    struct md_sim_level:
+        uint32_t price
+        uint32_t lots
+
+    struct md_sim_event:
+        int64_t time_ns
+        uint64_t id
+        uint64_t first_id
+        uint64_t previous_id
+        uint32_t symbol
+        uint8_t kind
+        uint8_t buyer_is_maker
+        uint8_t bid_count
+        uint8_t ask_count
+        md_sim_level bid
+        md_sim_level ask
+
+    struct md_sim_book:
+        uint64_t update_id
+        md_sim_level bids[20]
+        md_sim_level asks[20]
 
     struct md_sim_counts:
         uint64_t frames[3]
@@ -51,6 +77,13 @@ cdef extern from "sim_binance.h":
     void md_sim_destroy(md_sim_market *market) nogil
     void md_sim_set_name(md_sim_market *market, uint32_t index, const char *name, size_t size)
     void md_sim_set_time(md_sim_market *market, int64_t time_ns)
+    void md_sim_shift_time(md_sim_market *market, int64_t by_ns)
+    int64_t md_sim_time(const md_sim_market *market)
+    void md_sim_decimals(const md_sim_market *market, uint32_t index, uint8_t *price, uint8_t *size)
+    const md_sim_event *md_sim_next(md_sim_market *market, const uint8_t *wanted,
+                                    uint64_t count) nogil
+    const md_sim_level *md_sim_levels(const md_sim_market *market, const md_sim_event *event)
+    void md_sim_read_book(const md_sim_market *market, uint32_t index, md_sim_book *book)
     void md_sim_advance(md_sim_market *market, size_t count) nogil
     uint64_t md_sim_event_count(const md_sim_market *market)
     size_t md_sim_block_count(const md_sim_market *market)
@@ -60,7 +93,9 @@ cdef extern from "sim_binance.h":
 BLOCK_EVENTS = MD_SIM_BLOCK_EVENTS
 NAME_SIZE_MAX = MD_SIM_NAME_SIZE_MAX
 SYMBOLS_MAX = MD_SIM_SYMBOLS_MAX
+LEVELS = MD_SIM_LEVELS
 KINDS = ("trade", "quote", "depth")
+VENUES = {"spot": MD_SIM_SPOT, "usdm": MD_SIM_USDM, "coinm": MD_SIM_COINM}
 # Stream suffix -> bit of a wanted byte.
 STREAM_BITS = {
     "@trade": MD_SIM_STREAM_TRADE,
@@ -78,6 +113,10 @@ cdef enum:
     BLOCK_SIZE = 256 * 1024
 
 
+cdef tuple levels(const md_sim_level *at, size_t count):
+    return tuple([(at[i].price, at[i].lots) for i in range(count)])
+
+
 cdef class Market:
     """A random-walk market of many symbols; see native/src/sim_binance.h for what it promises."""
 
@@ -85,7 +124,7 @@ cdef class Market:
     cdef char *room
     cdef uint32_t symbol_count
 
-    def __cinit__(self, names, *, bint usdm, uint64_t seed, rate, mix):
+    def __cinit__(self, names, *, str venue, uint64_t seed, rate, mix):
         cdef md_sim_config config
         if not 1 <= len(names) <= MD_SIM_SYMBOLS_MAX:
             raise ValueError(f"{len(names)} symbols; a market has 1 to {MD_SIM_SYMBOLS_MAX}")
@@ -96,7 +135,7 @@ cdef class Market:
         config.seed = seed
         config.rate = rate
         config.symbol_count = len(names)
-        config.usdm = usdm
+        config.venue = VENUES[venue]
         for kind in range(MD_SIM_KIND_COUNT):
             config.mix_percent[kind] = mix[kind]
         self.market = md_sim_create(&config)
@@ -127,6 +166,57 @@ cdef class Market:
         if not 1_000_000_001_000 * 10**6 <= time_ns < 2**63 - 10**18:
             raise ValueError(f"time_ns {time_ns}: between the years 2001 and 2230")
         md_sim_set_time(self.market, time_ns)
+
+    @property
+    def time_ns(self):
+        """Time of the next event."""
+        return md_sim_time(self.market)
+
+    def shift_time(self, int64_t by_ns):
+        """Move the clock by ``by_ns``."""
+        md_sim_shift_time(self.market, by_ns)
+
+    def decimals(self, size_t index):
+        """Return the decimals of a symbol's price and size."""
+        cdef uint8_t price, size
+        self.check(index)
+        md_sim_decimals(self.market, index, &price, &size)
+        return price, size
+
+    def book(self, size_t index):
+        """Return a symbol's last update id, its bids and its asks; (price, lots), best first."""
+        cdef md_sim_book book
+        self.check(index)
+        md_sim_read_book(self.market, index, &book)
+        return (book.update_id, levels(book.bids, MD_SIM_LEVELS), levels(book.asks, MD_SIM_LEVELS))
+
+    def next(self, bytearray wanted, uint64_t count):
+        """Go on by at most ``count`` events, until one that is wanted: bit 1 << kind of a symbol's byte.
+
+        Returns None when there was none, else (kind, symbol, time_ns, id) and then, of a trade:
+        price, lots, whether the buyer is the maker; of a quote: bid, ask; of a depth: first id,
+        previous id, bids, asks.
+        """
+        cdef const md_sim_event *event
+        cdef uint8_t *mask = wanted
+        if len(wanted) != self.symbol_count:
+            raise ValueError(f"{len(wanted)} bytes for {self.symbol_count} symbols")
+        with nogil:
+            event = md_sim_next(self.market, mask, count)
+        if event is NULL:
+            return None
+        head = (event.kind, event.symbol, event.time_ns, event.id)
+        if event.kind == MD_SIM_TRADE:
+            return head + (event.bid.price, event.bid.lots, bool(event.buyer_is_maker))
+        if event.kind == MD_SIM_QUOTE:
+            return head + ((event.bid.price, event.bid.lots), (event.ask.price, event.ask.lots))
+        cdef const md_sim_level *at = md_sim_levels(self.market, event)
+        return head + (event.first_id, event.previous_id, levels(at, event.bid_count),
+                       levels(at + event.bid_count, event.ask_count))
+
+    cdef check(self, size_t index):
+        if index >= self.symbol_count:
+            raise IndexError(f"symbol {index} of {self.symbol_count}")
 
     def advance(self, size_t count):
         """Replace the block by the next ``count`` events, in [0, BLOCK_EVENTS]."""

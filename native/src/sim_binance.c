@@ -39,7 +39,7 @@ struct book {
     uint32_t bid;             /* best; the bids are [bid - LEVELS + 1, bid] */
     uint32_t ask;             /* best; the asks are [ask, ask + LEVELS - 1] */
     uint32_t anchor;          /* the best bid at the last depth frame */
-    uint32_t unused;
+    uint32_t first_update;    /* the first one since then, counted from its id; 0: none yet */
 };
 
 /* What of a symbol is only text. */
@@ -47,29 +47,9 @@ struct label {
     char lower[NAME_ROOM];
     char upper[NAME_ROOM];
     uint8_t size;
+    uint8_t pair_size;      /* of the name before its "_": coin-M's "ps" */
     uint8_t price_decimals; /* of a tick, in [0, 8] */
     uint8_t size_decimals;  /* of a lot, in [0, 8] */
-};
-
-struct level {
-    uint32_t price;
-    uint32_t lots;
-};
-
-struct event {
-    int64_t time_ns;
-    uint64_t id; /* trade id, or update id */
-    uint64_t first_id;
-    uint64_t previous_id;
-    uint32_t symbol;
-    uint8_t kind;
-    uint8_t buyer_is_maker;
-    uint8_t bid_count;
-    uint8_t ask_count;
-    struct level bid; /* of a quote; a trade's price and size */
-    struct level ask;
-    uint32_t level_first; /* of a depth: its bids, then its asks, in market->levels */
-    uint32_t unused;
 };
 
 /* 0 to 9999 as four digits each: 40 kB, and half the instructions of arithmetic. */
@@ -90,8 +70,8 @@ struct md_sim_market {
     struct book *books;
     struct label *labels;
     struct digits digits;
-    struct event events[MD_SIM_BLOCK_EVENTS];
-    struct level levels[MD_SIM_BLOCK_EVENTS * LEVELS_PER_EVENT_MAX];
+    struct md_sim_event events[MD_SIM_BLOCK_EVENTS];
+    struct md_sim_level levels[MD_SIM_BLOCK_EVENTS * LEVELS_PER_EVENT_MAX];
 };
 
 /* SplitMix64 (Steele, Lea, Flood 2014): spreads a seed. */
@@ -138,7 +118,8 @@ static inline void set_ask(struct book *book, uint32_t price, uint32_t lots) {
     book->asks_touched |= UINT64_C(1) << (price & SLOT_MASK);
 }
 
-static void init_book(struct book *book, struct label *label, uint64_t seed, bool usdm) {
+static void
+init_book(struct book *book, struct label *label, uint64_t seed, enum md_sim_venue venue) {
     /* A start price of 3 to 6 digits and where its point stands: 0.00001234 and 61537.20 alike. */
     static const struct {
         uint32_t ticks_min;
@@ -156,18 +137,20 @@ static void init_book(struct book *book, struct label *label, uint64_t seed, boo
     };
     size_t shape = split_mix(&seed) % (sizeof shapes / sizeof shapes[0]);
     label->price_decimals = shapes[shape].price_decimals;
-    /* Futures trade in coarser lots: at most 3 decimals. */
+    /* Futures trade in coarser lots: at most 3 decimals. Coin-M counts contracts. */
     uint8_t decimals = shapes[shape].size_decimals;
-    label->size_decimals = usdm && decimals > 3 ? 3 : decimals;
+    uint8_t decimals_max = venue == MD_SIM_SPOT ? 8 : venue == MD_SIM_USDM ? 3 : 0;
+    label->size_decimals = decimals < decimals_max ? decimals : decimals_max;
 
     uint32_t ticks = shapes[shape].ticks_min;
     book->bid = ticks + scale_random((uint32_t)split_mix(&seed), ticks);
     book->ask = book->bid + 1;
     book->anchor = book->bid;
     book->trade_id = 100000000 + split_mix(&seed) % 4000000000u;
-    uint64_t update_min = usdm ? 5000000000000u : 10000000000u;
+    uint64_t update_min = venue != MD_SIM_SPOT ? 5000000000000u : 10000000000u;
     book->depth_update_id = update_min + split_mix(&seed) % update_min;
     book->update_id = book->depth_update_id + 1;
+    book->first_update = 1;
     for (uint32_t i = 0; i < MD_SIM_LEVELS; i++) {
         set_bid(book, book->bid - i, fresh_lots((uint32_t)split_mix(&seed)));
         set_ask(book, book->ask + i, fresh_lots((uint32_t)split_mix(&seed)));
@@ -193,7 +176,7 @@ struct md_sim_market *md_sim_create(const struct md_sim_config *config) {
         market->walk_random[i] = split_mix(&seed);
     }
     for (uint32_t i = 0; i < config->symbol_count; i++) {
-        init_book(&market->books[i], &market->labels[i], split_mix(&seed), config->usdm);
+        init_book(&market->books[i], &market->labels[i], split_mix(&seed), config->venue);
     }
     for (unsigned i = 0; i < 10000; i++) {
         char *text = market->digits.of[i];
@@ -228,11 +211,38 @@ void md_sim_set_name(struct md_sim_market *market, uint32_t index, const char *n
         label->lower[i] = (char)(letter >= 'A' && letter <= 'Z' ? letter + 32 : letter);
         label->upper[i] = (char)(letter >= 'a' && letter <= 'z' ? letter - 32 : letter);
     }
+    const char *underscore = memchr(name, '_', size);
+    label->pair_size = (uint8_t)(underscore == NULL ? size : (size_t)(underscore - name));
 }
 
 void md_sim_set_time(struct md_sim_market *market, int64_t time_ns) {
     market->time_ns = time_ns;
     market->time_fraction = 0;
+}
+
+void md_sim_shift_time(struct md_sim_market *market, int64_t by_ns) {
+    market->time_ns += by_ns;
+}
+
+int64_t md_sim_time(const struct md_sim_market *market) {
+    return market->time_ns;
+}
+
+void md_sim_decimals(const struct md_sim_market *market,
+                     uint32_t index,
+                     uint8_t *price,
+                     uint8_t *size) {
+    assert(index < market->config.symbol_count);
+    *price = market->labels[index].price_decimals;
+    *size = market->labels[index].size_decimals;
+}
+
+/* The book has changed `by` times. */
+static inline void count_updates(struct book *book, uint64_t by) {
+    book->update_id += by;
+    if (book->first_update == 0) {
+        book->first_update = (uint32_t)(book->update_id - book->depth_update_id);
+    }
 }
 
 /* Moves the best price by one tick: the spread goes 1, 2, 1, .. and the middle wanders. */
@@ -265,9 +275,10 @@ static void resize_level(struct book *book, bool at_bid, uint32_t depth, uint32_
     }
 }
 
-static void walk_quote(struct book *book, struct event *event, uint64_t bits, bool depth_follows) {
+static void
+walk_quote(struct book *book, struct md_sim_event *event, uint64_t bits, bool depth_follows) {
     uint32_t lots = fresh_lots((uint32_t)(bits >> 40));
-    book->update_id += 1 + (bits & 7);
+    count_updates(book, 1 + (bits & 7));
     bool coin = bits & 8;
     if (bits & 16) {
         if (!depth_follows) {
@@ -284,26 +295,26 @@ static void walk_quote(struct book *book, struct event *event, uint64_t bits, bo
         }
     }
     event->id = book->update_id;
-    event->bid = (struct level){book->bid, book->lots[book->bid & SLOT_MASK]};
-    event->ask = (struct level){book->ask, book->lots[book->ask & SLOT_MASK]};
+    event->bid = (struct md_sim_level){book->bid, book->lots[book->bid & SLOT_MASK]};
+    event->ask = (struct md_sim_level){book->ask, book->lots[book->ask & SLOT_MASK]};
 }
 
-static void walk_trade(struct book *book, struct event *event, uint64_t bits) {
+static void walk_trade(struct book *book, struct md_sim_event *event, uint64_t bits) {
     bool at_bid = bits & 1;
     uint32_t price = at_bid ? book->bid : book->ask;
     uint32_t resting = book->lots[price & SLOT_MASK];
     uint32_t lots = 1 + scale_random((uint32_t)(bits >> 32), resting);
     uint32_t left = resting > lots ? resting - lots : fresh_lots((uint32_t)(bits >> 8));
     resize_level(book, at_bid, 0, left);
-    book->update_id += 1;
+    count_updates(book, 1);
     book->trade_id += 1;
     event->id = book->trade_id;
     event->buyer_is_maker = at_bid;
-    event->bid = (struct level){price, lots};
+    event->bid = (struct md_sim_level){price, lots};
 }
 
 /* Writes the touched levels of one side, the best first. Returns how many. */
-static uint8_t take_touched(const struct book *book, bool bids, struct level *out) {
+static uint8_t take_touched(const struct book *book, bool bids, struct md_sim_level *out) {
     uint32_t base = book->anchor - BASE_OFFSET;
     unsigned by = base & SLOT_MASK;
     uint64_t touched = bids ? book->bids_touched : book->asks_touched;
@@ -316,25 +327,28 @@ static uint8_t take_touched(const struct book *book, bool bids, struct level *ou
         uint32_t price = base + bit;
         /* A price may have changed sides since: then it is gone on this one. */
         bool here = bids ? price <= book->bid : price >= book->ask;
-        out[count++] = (struct level){price, here ? book->lots[price & SLOT_MASK] : 0};
+        out[count++] = (struct md_sim_level){price, here ? book->lots[price & SLOT_MASK] : 0};
     }
     return count;
 }
 
-static size_t walk_depth(struct book *book, struct event *event, uint64_t bits, struct level *out) {
+static size_t
+walk_depth(struct book *book, struct md_sim_event *event, uint64_t bits, struct md_sim_level *out) {
     if ((book->bids_touched | book->asks_touched) == 0) {
-        book->update_id += 1;
+        count_updates(book, 1);
         resize_level(book, bits & 1, 1 + ((bits >> 1) & 15), fresh_lots((uint32_t)(bits >> 32)));
     }
     event->bid_count = take_touched(book, true, out);
     event->ask_count = take_touched(book, false, out + event->bid_count);
     event->id = book->update_id;
     event->previous_id = book->depth_update_id;
-    /* Spot has no holes between frames, futures count other symbols' updates too. */
+    /* Spot has no holes between frames, futures count other symbols' updates too: but the first
+     * one of this symbol is never in a hole, since a snapshot may end with it. */
     uint64_t hole = bits >> 61;
-    uint64_t hole_max = book->update_id - book->depth_update_id - 1;
+    uint64_t hole_max = book->first_update - 1;
     event->first_id = book->depth_update_id + 1 + (hole < hole_max ? hole : hole_max);
     book->depth_update_id = book->update_id;
+    book->first_update = 0;
     book->bids_touched = 0;
     book->asks_touched = 0;
     book->anchor = book->bid;
@@ -347,7 +361,7 @@ static void schedule(struct md_sim_market *market, size_t count) {
     for (size_t i = 0; i < count; i++) {
         uint64_t bits = next_random(market->schedule_random);
         uint32_t kind_bits = bits & 0xffff;
-        struct event *event = &market->events[i];
+        struct md_sim_event *event = &market->events[i];
         event->symbol = scale_random((uint32_t)(bits >> 32), market->config.symbol_count);
         event->kind = kind_bits < market->quote_below   ? MD_SIM_QUOTE
                       : kind_bits < market->trade_below ? MD_SIM_TRADE
@@ -374,7 +388,7 @@ void md_sim_advance(struct md_sim_market *market, size_t count) {
         if (i + FETCH_AHEAD < count) {
             fetch(&market->books[market->events[i + FETCH_AHEAD].symbol], sizeof(struct book));
         }
-        struct event *event = &market->events[i];
+        struct md_sim_event *event = &market->events[i];
         struct book *book = &market->books[event->symbol];
         uint64_t bits = next_random(market->walk_random);
         event->time_ns = market->time_ns;
@@ -388,7 +402,7 @@ void md_sim_advance(struct md_sim_market *market, size_t count) {
         default:
             event->level_first = (uint32_t)levels;
             levels += walk_depth(book, event, bits, &market->levels[levels]);
-            if (!market->config.usdm) {
+            if (market->config.venue == MD_SIM_SPOT) {
                 event->first_id = event->previous_id + 1;
             }
         }
@@ -401,6 +415,35 @@ void md_sim_advance(struct md_sim_market *market, size_t count) {
     }
     market->event_count += count;
     market->block_count = count;
+}
+
+const struct md_sim_event *
+md_sim_next(struct md_sim_market *market, const uint8_t *wanted, uint64_t count) {
+    for (; count != 0; count--) {
+        md_sim_advance(market, 1);
+        const struct md_sim_event *event = &market->events[0];
+        if (wanted[event->symbol] >> event->kind & 1) {
+            return event;
+        }
+    }
+    return NULL;
+}
+
+const struct md_sim_level *md_sim_levels(const struct md_sim_market *market,
+                                         const struct md_sim_event *event) {
+    return &market->levels[event->level_first];
+}
+
+void md_sim_read_book(const struct md_sim_market *market, uint32_t index, struct md_sim_book *out) {
+    assert(index < market->config.symbol_count);
+    const struct book *book = &market->books[index];
+    out->update_id = book->update_id;
+    for (uint32_t i = 0; i < MD_SIM_LEVELS; i++) {
+        uint32_t bid = book->bid - i;
+        uint32_t ask = book->ask + i;
+        out->bids[i] = (struct md_sim_level){bid, book->lots[bid & SLOT_MASK]};
+        out->asks[i] = (struct md_sim_level){ask, book->lots[ask & SLOT_MASK]};
+    }
 }
 
 uint64_t md_sim_event_count(const struct md_sim_market *market) {
@@ -521,11 +564,11 @@ static inline char *put_trade_time(char *at, const struct renderer *renderer) {
 }
 
 static inline unsigned price_shown(const struct renderer *renderer, const struct label *label) {
-    return renderer->market->config.usdm ? label->price_decimals : 8;
+    return renderer->market->config.venue != MD_SIM_SPOT ? label->price_decimals : 8;
 }
 
 static inline unsigned size_shown(const struct renderer *renderer, const struct label *label) {
-    return renderer->market->config.usdm ? label->size_decimals : 8;
+    return renderer->market->config.venue != MD_SIM_SPOT ? label->size_decimals : 8;
 }
 
 static inline char *
@@ -544,11 +587,11 @@ put_size(char *at, const struct renderer *renderer, const struct label *label, u
 static char *put_trade(char *at,
                        const struct renderer *renderer,
                        const struct label *label,
-                       const struct event *event) {
-    bool usdm = renderer->market->config.usdm;
+                       const struct md_sim_event *event) {
+    bool futures = renderer->market->config.venue != MD_SIM_SPOT;
     at = PUT(at, "{\"e\":\"trade\",\"E\":");
     at = put_event_time(at, renderer);
-    if (usdm) {
+    if (futures) {
         at = PUT(at, ",\"T\":");
         at = put_trade_time(at, renderer);
     }
@@ -560,26 +603,37 @@ static char *put_trade(char *at,
     at = put_price(at, renderer, label, event->bid.price);
     at = PUT(at, "\",\"q\":\"");
     at = put_size(at, renderer, label, event->bid.lots);
-    if (usdm) {
+    if (futures) {
         at = PUT(at, "\",\"X\":\"MARKET\"");
     } else {
         at = PUT(at, "\",\"T\":");
         at = put_trade_time(at, renderer);
     }
     at = event->buyer_is_maker ? PUT(at, ",\"m\":true") : PUT(at, ",\"m\":false");
-    return usdm ? PUT(at, "}") : PUT(at, ",\"M\":true}");
+    return futures ? PUT(at, "}") : PUT(at, ",\"M\":true}");
 }
 
-/* Spot {u,s,b,B,a,A}, futures {e,u,s,b,B,a,A,T,E}. */
+/* Coin-M's quotes and depth frames name the pair too. */
+static inline char *put_pair(char *at, const struct renderer *renderer, const struct label *label) {
+    if (renderer->market->config.venue != MD_SIM_COINM) {
+        return at;
+    }
+    at = PUT(at, "\",\"ps\":\"");
+    return put_name(at, label->upper, label->pair_size);
+}
+
+/* Spot {u,s,b,B,a,A}, USD-M {e,u,s,b,B,a,A,T,E}, coin-M {u,e,s,ps,b,B,a,A,T,E}. */
 static char *put_quote(char *at,
                        const struct renderer *renderer,
                        const struct label *label,
-                       const struct event *event) {
-    bool usdm = renderer->market->config.usdm;
+                       const struct md_sim_event *event) {
+    bool futures = renderer->market->config.venue != MD_SIM_SPOT;
+    bool usdm = renderer->market->config.venue == MD_SIM_USDM;
     at = usdm ? PUT(at, "{\"e\":\"bookTicker\",\"u\":") : PUT(at, "{\"u\":");
     at = put_id(at, &renderer->market->digits, event->id);
-    at = PUT(at, ",\"s\":\"");
+    at = futures && !usdm ? PUT(at, ",\"e\":\"bookTicker\",\"s\":\"") : PUT(at, ",\"s\":\"");
     at = put_name(at, label->upper, label->size);
+    at = put_pair(at, renderer, label);
     at = PUT(at, "\",\"b\":\"");
     at = put_price(at, renderer, label, event->bid.price);
     at = PUT(at, "\",\"B\":\"");
@@ -588,7 +642,7 @@ static char *put_quote(char *at,
     at = put_price(at, renderer, label, event->ask.price);
     at = PUT(at, "\",\"A\":\"");
     at = put_size(at, renderer, label, event->ask.lots);
-    if (!usdm) {
+    if (!futures) {
         return PUT(at, "\"}");
     }
     at = PUT(at, "\",\"T\":");
@@ -601,7 +655,7 @@ static char *put_quote(char *at,
 static char *put_levels(char *at,
                         const struct renderer *renderer,
                         const struct label *label,
-                        const struct level *levels,
+                        const struct md_sim_level *levels,
                         size_t count) {
     for (size_t i = 0; i < count; i++) {
         at = i == 0 ? PUT(at, "[\"") : PUT(at, ",[\"");
@@ -613,26 +667,27 @@ static char *put_levels(char *at,
     return at;
 }
 
-/* Spot {e,E,s,U,u,b,a}, futures {e,E,T,s,U,u,pu,b,a}. */
+/* Spot {e,E,s,U,u,b,a}, futures {e,E,T,s,U,u,pu,b,a}; coin-M has ps after s. */
 static char *put_depth(char *at,
                        const struct renderer *renderer,
                        const struct label *label,
-                       const struct event *event) {
-    bool usdm = renderer->market->config.usdm;
-    const struct level *levels = &renderer->market->levels[event->level_first];
+                       const struct md_sim_event *event) {
+    bool futures = renderer->market->config.venue != MD_SIM_SPOT;
+    const struct md_sim_level *levels = &renderer->market->levels[event->level_first];
     at = PUT(at, "{\"e\":\"depthUpdate\",\"E\":");
     at = put_event_time(at, renderer);
-    if (usdm) {
+    if (futures) {
         at = PUT(at, ",\"T\":");
         at = put_trade_time(at, renderer);
     }
     at = PUT(at, ",\"s\":\"");
     at = put_name(at, label->upper, label->size);
+    at = put_pair(at, renderer, label);
     at = PUT(at, "\",\"U\":");
     at = put_id(at, &renderer->market->digits, event->first_id);
     at = PUT(at, ",\"u\":");
     at = put_id(at, &renderer->market->digits, event->id);
-    if (usdm) {
+    if (futures) {
         at = PUT(at, ",\"pu\":");
         at = put_id(at, &renderer->market->digits, event->previous_id);
     }
@@ -675,7 +730,7 @@ static char *put_stream(char *at, const struct label *label, unsigned stream) {
  * goes where the last frame of the kind had it, and is moved when its size decides otherwise:
  * moving each short one would stall on the stores just made. */
 static inline char *
-put_frame(char *at, struct renderer *renderer, const struct event *event, unsigned stream) {
+put_frame(char *at, struct renderer *renderer, const struct md_sim_event *event, unsigned stream) {
     enum { SHORT_HEADER = 2, LONG_HEADER = 4, SHORT_PAYLOAD_MAX = 125, FIN_TEXT = 0x81 };
     const struct label *label = &renderer->market->labels[event->symbol];
     uint8_t *header_guess = &renderer->header_size[event->kind];
@@ -749,7 +804,7 @@ size_t md_sim_render(const struct md_sim_market *market,
             uint32_t ahead = market->events[i + FETCH_AHEAD].symbol;
             fetch(&market->labels[ahead], sizeof(struct label));
         }
-        const struct event *event = &market->events[i];
+        const struct md_sim_event *event = &market->events[i];
         unsigned streams = wanted[event->symbol] & streams_of_kind[event->kind];
         if (streams == 0) {
             continue;

@@ -28,6 +28,8 @@ enum {
     MD_SIM_EVENT_SIZE_MAX = 65536, /* no event renders to more, with every stream wanted */
 };
 
+enum md_sim_venue { MD_SIM_SPOT = 0, MD_SIM_USDM = 1, MD_SIM_COINM = 2 };
+
 enum md_sim_kind { MD_SIM_TRADE = 0, MD_SIM_QUOTE = 1, MD_SIM_DEPTH = 2, MD_SIM_KIND_COUNT = 3 };
 
 /* What a client wants of one symbol: one byte of these bits. The depth streams differ in name only:
@@ -53,8 +55,37 @@ struct md_sim_config {
     uint64_t seed;
     uint64_t rate;                          /* events per second of market time, in [1, 10^9] */
     uint32_t symbol_count;                  /* in [1, MD_SIM_SYMBOLS_MAX] */
-    uint8_t usdm;                           /* 0 spot, 1 USD-M futures */
+    uint8_t venue;                          /* of md_sim_venue */
     uint8_t mix_percent[MD_SIM_KIND_COUNT]; /* by md_sim_kind; 100 in all */
+};
+
+/* A price in ticks and what rests there in lots; 0: nothing. */
+struct md_sim_level {
+    uint32_t price;
+    uint32_t lots;
+};
+
+struct md_sim_event {
+    int64_t time_ns;
+    uint64_t id; /* trade id, or update id */
+    uint64_t first_id;
+    uint64_t previous_id;
+    uint32_t symbol;
+    uint8_t kind;
+    uint8_t buyer_is_maker;
+    uint8_t bid_count;
+    uint8_t ask_count;
+    struct md_sim_level bid; /* of a quote; a trade's price and size */
+    struct md_sim_level ask;
+    uint32_t level_first; /* of a depth: its bids, then its asks, see md_sim_levels */
+    uint32_t unused;
+};
+
+/* A symbol's true book as it is now, each side's best level first. */
+struct md_sim_book {
+    uint64_t update_id; /* the last that it holds */
+    struct md_sim_level bids[MD_SIM_LEVELS];
+    struct md_sim_level asks[MD_SIM_LEVELS];
 };
 
 /* Frames rendered, and the records a decoder makes of them (a depth frame: one per level). */
@@ -78,8 +109,33 @@ void md_sim_set_name(struct md_sim_market *market, uint32_t index, const char *n
  * i / rate seconds later. Milliseconds of it have 13 digits. */
 void md_sim_set_time(struct md_sim_market *market, int64_t time_ns);
 
+/* Moves the clock: what is to come happens `by_ns` later, or earlier. */
+void md_sim_shift_time(struct md_sim_market *market, int64_t by_ns);
+
+/* The time of the next event. */
+int64_t md_sim_time(const struct md_sim_market *market);
+
+/* Decimals of symbol `index`: a tick is 10^-price, a lot 10^-size. */
+void md_sim_decimals(const struct md_sim_market *market,
+                     uint32_t index,
+                     uint8_t *price,
+                     uint8_t *size);
+
 /* Replaces the block by the next `count` events, in [0, MD_SIM_BLOCK_EVENTS]. */
 void md_sim_advance(struct md_sim_market *market, size_t count);
+
+/* Goes on, an event at a time and at most `count` of them, until one whose kind is wanted: bit
+ * 1 << kind of its symbol's byte. That event is the block then, and what md_sim_read_book says is
+ * the book just after it. Returns it, or NULL when none of the `count` was wanted. */
+const struct md_sim_event *
+md_sim_next(struct md_sim_market *market, const uint8_t *wanted, uint64_t count);
+
+/* The levels of an event of the block. */
+const struct md_sim_level *md_sim_levels(const struct md_sim_market *market,
+                                         const struct md_sim_event *event);
+
+/* Reads the true book of symbol `index` after the last event. */
+void md_sim_read_book(const struct md_sim_market *market, uint32_t index, struct md_sim_book *book);
 
 /* Events so far: the number of the next one. */
 uint64_t md_sim_event_count(const struct md_sim_market *market);

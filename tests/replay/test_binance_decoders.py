@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from mdsys._decode import Decoder
-from mdsys.feed.binance.reference import ReferenceDecoder
+from mdsys.feed.binance.venue import BINANCE, BINANCE_COINM, BINANCE_USDM, BinanceVenue
 from mdsys.feed.frame import FrameResult, SymbolInfo, to_ticks
-from tests.binance_frames import DECODER_NAMES
 
 # cryptofeed's captures: This product includes software developed by Bryant Moscon
 # (http://www.bryantmoscon.com/).
@@ -34,35 +33,41 @@ def captured(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 @pytest.mark.parametrize(
-    ("name", "futures", "symbols", "expected"),
+    ("name", "venue", "symbols", "expected"),
     [
         (
             "hftbacktest/spot__btcusdt_20240808.gz",
-            False,
+            BINANCE,
             ["BTCUSDT"],
             {FrameResult.OK: 41248, FrameResult.UNKNOWN_EVENT: 1},  # the REST snapshot
         ),
         (
             "hftbacktest/spot__ethusdt_20240808.gz",
-            False,
+            BINANCE,
             ["ETHUSDT"],
             {FrameResult.OK: 33617, FrameResult.UNKNOWN_EVENT: 1},
         ),
         (
             "hftbacktest/usdm__btcusdt_20240808.gz",
-            True,
+            BINANCE_USDM,
             ["BTCUSDT"],
             {FrameResult.OK: 93953, FrameResult.UNKNOWN_EVENT: 1},
         ),
         (
+            "hftbacktest/cm__btcusd_perp_20240808.gz",
+            BINANCE_COINM,
+            ["BTCUSD_PERP"],
+            {FrameResult.OK: 48269, FrameResult.UNKNOWN_EVENT: 1},
+        ),
+        (
             "cryptofeed/BINANCE.ws.1.0.gz",
-            False,
+            BINANCE,
             ["NKNUSDT", "BLZETH", "LRCBTC", "RUNEEUR"],
             {FrameResult.OK: 261, FrameResult.UNKNOWN_EVENT: 4},  # aggTrade, kline
         ),
         (
             "cryptofeed/BINANCE_FUTURES.ws.1.0.gz",
-            True,
+            BINANCE_USDM,
             ["SUSHIUSDT", "AKROUSDT", "KEEPUSDT", "CTKUSDT"],
             {FrameResult.OK: 1377, FrameResult.UNKNOWN_EVENT: 158},
         ),
@@ -70,11 +75,16 @@ def captured(path: Path) -> Iterator[tuple[int, bytes]]:
     ids=lambda value: value.partition("/")[2] if isinstance(value, str) else "",
 )
 def test_both_decoders_give_the_same_records_of_every_captured_frame(
-    data_dir: Path, name: str, futures: bool, symbols: list[str], expected: dict[FrameResult, int]
+    data_dir: Path,
+    name: str,
+    venue: BinanceVenue,
+    symbols: list[str],
+    expected: dict[FrameResult, int],
 ) -> None:
     infos = {symbol: SymbolInfo(i + 1) for i, symbol in enumerate(symbols)}
-    c = Decoder(DECODER_NAMES[futures], infos)
-    reference = ReferenceDecoder(infos, futures=futures)
+    assert venue.decoder is not None
+    c = Decoder(venue.decoder, infos)
+    reference = venue.python_decoder(infos, venue.channels)
     results: Counter[FrameResult] = Counter()
     seq = 1
     for ts_recv, frame in captured(data_dir / name):
@@ -88,3 +98,4 @@ def test_both_decoders_give_the_same_records_of_every_captured_frame(
     assert c.counts["records"] == seq - 1
     assert c.counts["gaps"] == 0
     assert c.counts["reordered"] == 0
+    assert c.counts["duplicates"] == 0

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from mdsys.sim.dialects import DIALECTS
+from mdsys.sim.faults import FAULTS
 
 pytestmark = pytest.mark.system
 
@@ -115,6 +120,63 @@ def test_wss_is_served_with_the_given_certificate(tmp_path: Path) -> None:
         assert len(receive(url + "/ws/sym000000@trade", 5000, context)) == 5000
 
 
+@pytest.mark.parametrize("venue", DIALECTS)
+def test_every_venue_is_served(venue: str) -> None:
+    arguments = ("--listen", "127.0.0.1:0", "--symbols", "50000", "--rate", "1000")
+    with sim("--venue", venue, *arguments) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert "Traceback" not in told
+
+
+async def until_closed(url: str) -> tuple[list[str], int | None]:
+    """Return all frames, and the code of the venue's close."""
+    async with connect(url, close_timeout=0.05) as client:
+        frames = []
+        with suppress(ConnectionClosed):
+            while True:
+                frames.append(str(await client.recv()))
+        return frames, client.close_code
+
+
+def test_faults_strike_and_are_told() -> None:
+    arguments = ("--listen", "127.0.0.1:0", "--symbols", "1", "--rate", "2000")
+    faults = "hole,after=5;close,after=20,code=1012"
+    with sim("--venue", "binance", *arguments, "--faults", faults) as (process, url):
+        frames, code = asyncio.run(asyncio.wait_for(until_closed(url + "/ws/sym000000@trade"), 60))
+        ids = [json.loads(text)["t"] for text in frames]
+        assert ids[4:6] == [ids[0] + 4, ids[0] + 6]
+        assert code == 1012
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=60)
+        assert "mdsys sim: connection 1: fault close\n" in told
+
+
+def test_a_broken_limit_is_told_as_it_happens() -> None:
+    arguments = ("--listen", "127.0.0.1:0", "--symbols", "1", "--rate", "1")
+
+    async def flood(url: str) -> int | None:
+        async with connect(url + "/ws", close_timeout=0.05) as client:
+            for number in range(6):
+                await client.send(json.dumps({"method": "LIST_SUBSCRIPTIONS", "id": number}))
+            await client.wait_closed()
+            return client.close_code
+
+    with sim("--venue", "binance", *arguments) as (process, url):
+        assert asyncio.run(asyncio.wait_for(flood(url), 60)) == 1008
+        assert process.stderr is not None
+        words = "connection 1: broke messages: more than 5 within 1 s"
+        assert process.stderr.readline() == f"mdsys sim: {words}\n"
+
+
+def test_the_faults_are_in_the_help() -> None:
+    done = subprocess.run(
+        [*COMMAND, "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert all(re.search(rf"^ +{name} ", done.stdout, re.MULTILINE) for name in FAULTS)
+
+
 def test_a_taken_address_is_told_with_the_remedy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -150,14 +212,20 @@ ONE = ("--symbols", "1", "--rate", "1")
         ((*SPOT, *ONE, "--speed", "2"), 64, "--speed belongs to --replay"),
         ((*SPOT, "--replay", "/no/such.gz"), 1, "/no/such.gz: No such file"),
         ((*SPOT, "--replay", "/no/such.gz", "--speed", "0"), 64, "--speed 0"),
-        ((*SPOT, "--replay", "/no/such.gz", "--rate", "5"), 64, "belong to --symbols"),
+        ((*SPOT, "--replay", "/no/such.gz", "--rate", "5"), 64, "--rate belongs to --symbols"),
         ((*SPOT, *ONE, "--tls", "/no/cert", "/no/key"), 1, "/no/cert"),
+        ((*SPOT, *ONE, "--faults", "mutte"), 64, "did you mean mute?"),
+        ((*SPOT, *ONE, "--faults", "mute,after=soon"), 64, "after=soon"),
+        (("--venue", "kite", *LISTEN, "--replay", "x"), 64, "only Binance's recordings"),
+        ((*SPOT, "--replay", "{recording}", "--faults", "clock"), 64, "times cannot be changed"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(
-    arguments: tuple[str, ...], code: int, words: str
+    arguments: tuple[str, ...], code: int, words: str, tmp_path: Path
 ) -> None:
-    assert_code, told = refused(*arguments)
-    assert assert_code == code
+    recording = tmp_path / "recording"
+    recording.write_text(f"1 {FRAME % 1}\n")
+    found, told = refused(*(each.replace("{recording}", str(recording)) for each in arguments))
+    assert found == code
     assert words in told
     assert told.count("\n") == 1

@@ -9,13 +9,16 @@ have and their types, the symbol, then prices and sizes in the record's order.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
+from collections.abc import Sequence as Items
 from itertools import accumulate
 from typing import Final, NamedTuple, NoReturn
 
 import msgspec
 
 from mdsys.feed.frame import FRAME_SIZE_MAX, JSON_DEPTH_MAX, FrameResult, Record, SymbolInfo
+from mdsys.feed.sequence import Announce, Order, Sequence
 from mdsys.record.fixed import FixedError, FixedProblem, to_fixed
 from mdsys.record.record import ABSENT, Flag, Kind, Status
 
@@ -46,18 +49,24 @@ class _Arrival(NamedTuple):
 
 
 class ReferenceDecoder:
-    """One venue's decoder, with the ids it has seen last.
+    """One venue's decoder, with the ids it has seen last. It keeps no book.
 
     Args:
         symbols: By the venue's own name.
-        futures: USD-M: a depth frame continues the one whose ``u`` is its ``pu``. Spot: the one
-            whose ``u`` is its ``U`` - 1.
+        futures: USD-M and coin-M: a depth frame continues the one whose ``u`` is its ``pu``.
+            Spot: the one whose ``u`` is its ``U`` - 1.
     """
 
-    def __init__(self, symbols: Mapping[str, SymbolInfo], *, futures: bool) -> None:
+    def __init__(
+        self,
+        symbols: Mapping[str, SymbolInfo],
+        *,
+        futures: bool,
+    ) -> None:
         self._symbols = symbols
         self._futures = futures
-        self._last: dict[tuple[Kind, int], int] = {}
+        self._sequences: defaultdict[tuple[Kind, int], Sequence] = defaultdict(Sequence)
+        self._quotes: dict[int, tuple[int, tuple[int, int, int, int]]] = {}
 
     def decode(
         self, frame: bytes, ts_recv: int, connection: int = 0
@@ -109,7 +118,11 @@ class ReferenceDecoder:
             _malformed()
         symbol = self._symbol(name)
         values = _values(numbers, [symbol.price_scale, symbol.size_scale])
-        self._sequence(Kind.TRADE, symbol, trade_id, trade_id, arrival, out)
+        sequence = self._sequences[Kind.TRADE, symbol.symbol_id]
+        order = sequence.order(trade_id, trade_id, _announce(symbol, arrival, out))
+        if order is Order.AGAIN:
+            return
+        sequence.note(trade_id)
         if values is None:
             _refuse_value(symbol, trade_id, trade_id, arrival, out)
         side = Flag.SELL if maker == b"true" else Flag.BUY  # the aggressor's
@@ -123,9 +136,20 @@ class ReferenceDecoder:
         symbol = self._symbol(name)
         scales = [symbol.price_scale] * 2 + [symbol.size_scale] * 2
         values = _values(numbers, scales)
+        sequence = self._sequences[Kind.QUOTE, symbol.symbol_id]
         if values is None:
+            sequence.note(update_id)
             _refuse_value(symbol, update_id, update_id, arrival, out)
         body = (values[0], values[1], values[2], values[3])
+        # Ids ascend with holes by design, and one id may tell of several changes.
+        if update_id >= sequence.last:
+            if update_id == sequence.last and self._quotes.get(symbol.symbol_id) == (
+                ts_event,
+                body,
+            ):
+                return
+            self._quotes[symbol.symbol_id] = (ts_event, body)
+            sequence.note(update_id)
         out.append(_record(symbol, Kind.QUOTE, Flag.LAST, ts_event, arrival, body))
 
     def _depth(self, fields: _Fields, arrival: _Arrival, out: list[Record]) -> None:
@@ -138,7 +162,11 @@ class ReferenceDecoder:
             first = _uint(_value(fields, "pu")) + 1
         symbol = self._symbol(name)
         levels = _levels(sides, symbol)
-        self._sequence(Kind.LEVEL, symbol, first, latest, arrival, out)
+        sequence = self._sequences[Kind.LEVEL, symbol.symbol_id]
+        order = sequence.order(first, latest, _announce(symbol, arrival, out))
+        if order is not Order.NEXT:
+            return  # older than the book: quantities are absolute, so it tells nothing
+        sequence.note(latest)
         if levels is None:
             _refuse_value(symbol, first, latest, arrival, out)
         for i, (side, price, size) in enumerate(levels):
@@ -151,20 +179,6 @@ class ReferenceDecoder:
         if symbol is None:
             raise _Refused(FrameResult.UNKNOWN_SYMBOL)
         return symbol
-
-    def _sequence(
-        self,
-        kind: Kind,
-        symbol: SymbolInfo,
-        first: int,
-        latest: int,
-        arrival: _Arrival,
-        out: list[Record],
-    ) -> None:
-        last = self._last.get((kind, symbol.symbol_id), 0)
-        if last != 0 and first > last + 1:
-            out.append(_status(symbol, Status.GAP, last + 1, first - 1, arrival))
-        self._last[kind, symbol.symbol_id] = max(last, latest)
 
 
 def _fields(frame: bytes) -> _Fields:
@@ -235,7 +249,7 @@ def _time(fields: _Fields) -> int:
     return ts_event
 
 
-def _values(texts: Sequence[str], scales: Sequence[int]) -> list[int] | None:
+def _values(texts: Items[str], scales: Items[int]) -> list[int] | None:
     """Return the fixed-point values; None when one would have to be rounded or does not fit."""
     values = []
     for text, scale in zip(texts, scales, strict=True):
@@ -250,7 +264,7 @@ def _values(texts: Sequence[str], scales: Sequence[int]) -> list[int] | None:
     return values
 
 
-def _levels(sides: Sequence[bytes], symbol: SymbolInfo) -> list[tuple[Flag, int, int]] | None:
+def _levels(sides: Items[bytes], symbol: SymbolInfo) -> list[tuple[Flag, int, int]] | None:
     levels = []
     for side, rows in zip((Flag.BUY, Flag.SELL), sides, strict=True):
         for row in _ARRAY.decode(rows):
@@ -287,6 +301,13 @@ def _record(
         symbol.size_scale,
         body,
     )
+
+
+def _announce(symbol: SymbolInfo, arrival: _Arrival, out: list[Record]) -> Announce:
+    def announce(first: int, last: int) -> None:
+        out.append(_status(symbol, Status.GAP, first, last, arrival))
+
+    return announce
 
 
 def _status(

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from mdsys._generator import BLOCK_EVENTS, NAME_SIZE_MAX, payloads
-from mdsys.sim.binance import DIALECTS, Form
+from mdsys.sim.dialects import find
 from mdsys.sim.market import MarketSource, MarketView, RandomMarket
+from tests.simulators import FormOnly
 
 START_MS = 1_723_161_254_000
 CHANNELS = ("trade", "bookTicker", "depth@100ms")
@@ -27,6 +28,11 @@ KEYS = {
         "trade": "e E T s t p q X m",
         "quote": "e u s b B a A T E",
         "depth": "e E T s U u pu b a",
+    },
+    "binance_coinm": {
+        "trade": "e E T s t p q X m",
+        "quote": "u e s ps b B a A T E",
+        "depth": "e E T s ps U u pu b a",
     },
 }
 VENUES = tuple(KEYS)
@@ -44,9 +50,10 @@ def open_view(
     microseconds: bool = False,
     streams: list[str] | None = None,
 ) -> tuple[MarketSource, MarketView]:
-    source = spec.open(DIALECTS[venue])
-    view = source.view(Form(combined=combined, microseconds=microseconds))
-    view.show(all_streams(spec) if streams is None else streams)
+    source = spec.open(find(venue))
+    view = source.view(FormOnly(combined=combined, microseconds=microseconds))
+    assert isinstance(view, MarketView)
+    view.show_streams(all_streams(spec) if streams is None else streams)
     source.start()
     return source, view
 
@@ -56,7 +63,7 @@ def run(source: MarketSource, view: MarketView, events: int, block: int = BLOCK_
     out = []
     while events:
         count = min(events, block)
-        source.market.advance(count)
+        source.native.advance(count)
         out += view.render()
         events -= count
     return b"".join(out)
@@ -239,7 +246,7 @@ def test_a_block_larger_than_its_buffer_comes_in_pieces_and_whole() -> None:
     streams = [f"sym000000@depth{speed}" for speed in ("", "@100ms", "@250ms", "@500ms", "@0ms")]
     spec = RandomMarket(1, seed=1, start_ms=START_MS, mix=(0, 0, 100))
     source, view = open_view(spec, streams=streams)
-    source.market.advance(BLOCK_EVENTS)
+    source.native.advance(BLOCK_EVENTS)
     blocks = view.render()
     assert len(blocks) > 1
     texts = [text for block in blocks for text in payloads(block)]
@@ -260,9 +267,9 @@ def test_a_subscription_is_a_filter_and_does_not_move_the_market() -> None:
 def test_ids_jump_by_what_an_unsubscribed_client_missed() -> None:
     source, view = open_view(RandomMarket(1, seed=1, start_ms=START_MS, mix=(100, 0, 0)))
     first = json.loads(payloads(run(source, view, 10))[-1])["data"]["t"]
-    view.show([])
+    view.show_streams([])
     assert run(source, view, 500) == b""
-    view.show(["sym000000@trade"])
+    view.show_streams(["sym000000@trade"])
     assert json.loads(payloads(run(source, view, 1))[0])["data"]["t"] == first + 501
 
 
@@ -323,10 +330,10 @@ def test_names_of_every_length_appear_in_both_cases(size: int) -> None:
 )
 def test_impossible_markets_are_refused(spec: RandomMarket) -> None:
     with pytest.raises(ValueError, match=r"\w"):
-        spec.open(DIALECTS["binance"])
+        spec.open(find("binance"))
 
 
 def test_a_time_without_thirteen_digits_is_refused() -> None:
-    source = RandomMarket(1, start_ms=10**12).open(DIALECTS["binance"])
+    source = RandomMarket(1, start_ms=10**12).open(find("binance"))
     with pytest.raises(ValueError, match="2001"):
         source.start()

@@ -17,8 +17,10 @@ from websockets.asyncio.client import connect as websockets_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from mdsys.errors import UsageError
+from mdsys.feed.binance.dialect import BinanceSpot
+from mdsys.feed.venue import Limits
 from mdsys.sim import RandomMarket, Replay, ReplayError, Simulator, server
-from mdsys.sim.binance import DIALECTS, Form
+from tests.simulators import FormOnly
 
 START_MS = 1_723_161_254_000
 SYMBOLS = 5
@@ -53,9 +55,9 @@ def market(events: int | None, rate: int | None = None) -> RandomMarket:
 
 def expected(spec: RandomMarket, streams: list[str], *, combined: bool = True) -> bytes:
     """Return the frames of a whole market, headers included."""
-    source = spec.open(DIALECTS["binance"])
-    view = source.view(Form(combined=combined))
-    view.show(streams)
+    source = spec.open(BinanceSpot)
+    view = source.view(FormOnly(combined=combined))
+    view.show_streams(streams)
     source.start()
     out = b""
     while source.due_ns() is not None:
@@ -353,7 +355,10 @@ def test_an_unknown_path_is_refused(loop: Loop) -> None:
 
 def test_too_many_streams_close_the_connection(loop: Loop) -> None:
     async def program() -> None:
-        async with Simulator(market(1), streams_max=2) as sim, connect(sim.url + PATH) as client:
+        async with (
+            Simulator(market(1), limits=Limits(streams_per_connection=2)) as sim,
+            connect(sim.url + PATH) as client,
+        ):
             with pytest.raises(ConnectionClosed) as caught:
                 await client.recv()
             assert caught.value.rcvd is not None

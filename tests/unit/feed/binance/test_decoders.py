@@ -164,12 +164,50 @@ class TestBinanceDecoder:
         assert list(ticks["kind"]) == [Kind.STATUS, Kind.LEVEL, Kind.LEVEL, Kind.LEVEL]
         assert (ticks[0]["first_lost"], ticks[0]["last_lost"]) == (31, 35)
 
-    def test_a_repeated_or_older_id_is_no_hole_and_does_not_set_us_back(self, which: str) -> None:
+    def test_a_trade_that_has_been_here_is_dropped_and_does_not_set_us_back(
+        self, which: str
+    ) -> None:
         decode = make(which, futures=False)
-        for trade_id in (10, 11, 11, 9, 12):
+        for trade_id, is_new in ((10, True), (11, True), (11, False), (9, False), (12, True)):
             result, ticks = decode(edited(TRADE[False], t=trade_id))
             assert result == FrameResult.OK
-            assert [tick["trade_id"] for tick in ticks] == [trade_id]
+            assert [tick["trade_id"] for tick in ticks] == [trade_id] * is_new
+
+    def test_a_trade_that_fills_an_announced_hole_is_told_late_and_once(self, which: str) -> None:
+        decode = make(which, futures=False)
+        for trade_id in (10, 13):
+            decode(edited(TRADE[False], t=trade_id))
+        for trade_id, is_new in ((12, True), (12, False), (11, True), (11, False), (14, True)):
+            _, ticks = decode(edited(TRADE[False], t=trade_id))
+            assert [tick["trade_id"] for tick in ticks] == [trade_id] * is_new
+
+    def test_a_numbering_begun_anew_is_told_once_and_goes_on(self, which: str) -> None:
+        decode = make(which, futures=False)
+        decode(edited(TRADE[False], t=2_000_000_000))
+        told = [decode(edited(TRADE[False], t=trade_id))[1] for trade_id in range(100, 135)]
+        assert [len(ticks) for ticks in told] == [0] * 31 + [2] + [1] * 3
+        assert list(told[31]["what"][:1]) == [Status.GAP]
+        assert told[31][0]["first_lost"] == ABSENT
+
+    def test_an_older_quote_is_told_and_an_equal_one_dropped(self, which: str) -> None:
+        decode = make(which, futures=False)
+        for changes, count in (
+            ({"u": 10}, 1),
+            ({"u": 10}, 0),
+            ({"u": 10, "B": "1"}, 1),  # one id may tell of several changes
+            ({"u": 9}, 1),
+            ({"u": 10, "B": "1"}, 0),
+        ):
+            assert len(decode(edited(QUOTE[False], **changes))[1]) == count
+
+    @pytest.mark.parametrize("futures", [False, True])
+    def test_a_book_frame_that_is_not_newer_tells_nothing(self, which: str, futures: bool) -> None:
+        decode = make(which, futures=futures)
+        decode(edited(DEPTH[futures], U=10, u=20, pu=9 if futures else None))
+        for first, latest in ((10, 20), (5, 9), (15, 18)):
+            before = first - 1 if futures else None
+            result, ticks = decode(edited(DEPTH[futures], U=first, u=latest, pu=before))
+            assert (result, len(ticks)) == (FrameResult.OK, 0)
 
     @pytest.mark.parametrize(
         ("changes", "ts_event"),
@@ -330,18 +368,21 @@ def test_counters_tell_what_was_published() -> None:
     for frame in (TRADE[False], QUOTE[False], DEPTH[False], combined(QUOTE[False])):
         both.decode(frame)
     both.decode(edited(TRADE[False], t=3735683265))  # a hole of five
-    both.decode(TRADE[False])  # again: reordered
-    both.decode(edited(QUOTE[False], u=1))  # reordered
+    both.decode(TRADE[False])  # again: dropped
+    both.decode(QUOTE[False])  # the same
+    both.decode(edited(TRADE[False], t=3735683262))  # late
+    both.decode(edited(QUOTE[False], u=1))  # late too
     both.decode(edited(TRADE[False], t=3735683266, p="1e99"))
-    assert both.c.counts == {
-        "records": 11,
+    assert {name: count for name, count in both.c.counts.items() if count} == {
+        "records": 10,
         "trades": 3,
-        "quotes": 3,
+        "quotes": 2,
         "levels": 3,
         "statuses": 2,
         "gaps": 1,
         "gap_ids": 5,
         "reordered": 2,
+        "duplicates": 3,
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.binance_frames import BothDecoders
-from tests.native import INCLUDE, SOURCES, run_program
+from tests.native import FEED_SOURCES, INCLUDE, SOURCES, run_program
 
 FUZZ = Path(__file__).parents[4] / "native" / "fuzz"
 CASES = sorted((FUZZ / "cases").iterdir())
@@ -31,7 +31,7 @@ def fuzzer(folder: Path) -> Path:
     command = [
         *("clang", "-std=c17", "-g", "-O1", "-Wall", "-Wextra", "-Werror"),
         *("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"),
-        *(f"-I{INCLUDE}", f"-I{SOURCES}", str(FUZZ / "fuzz_binance.c"), str(SOURCES / "feed.c")),
+        *(f"-I{INCLUDE}", f"-I{SOURCES}", str(FUZZ / "fuzz_binance.c"), *FEED_SOURCES),
         *("-o", str(program)),
     ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -10,7 +10,7 @@ from mdsys._decode import Decoder
 from mdsys.feed.frame import FrameResult, SymbolInfo
 from mdsys.record.fixed import to_fixed
 from tests.binance_frames import DECODER_NAMES, DEPTH, QUOTE, TRADE, combined, edited
-from tests.native import POSIX, PROGRAMS, SOURCES, compile_program, run_program
+from tests.native import FEED_SOURCES, POSIX, PROGRAMS, compile_program, run_program
 
 BUILDS = {"sse2": (), "portable": ("-DMD_DECIMAL_PORTABLE",)}
 """For x86-64, and what other processors get."""
@@ -18,7 +18,7 @@ BUILDS = {"sse2": (), "portable": ("-DMD_DECIMAL_PORTABLE",)}
 
 def taken(frame: bytes, *, futures: bool, build: str = "sse2") -> bool:
     program = compile_program(
-        PROGRAMS / "positional_takes.c", flags=(POSIX, *BUILDS[build], str(SOURCES / "feed.c"))
+        PROGRAMS / "positional_takes.c", flags=(POSIX, *BUILDS[build], *FEED_SOURCES)
     )
     code = run_program(program, "usdm" if futures else "spot", frame.decode()).returncode
     assert code in (0, 1)
