@@ -19,11 +19,17 @@ from setuptools.command.build_ext import build_ext
 
 # Extension -> its C sources in native/src; the binding is native/bind/<name>.pyx.
 # Each links its own copy of what it needs: they share memory, never symbols.
+DECODERS = tuple(sorted(path.name for path in Path("native/src").glob("decode_*.c")))
+FEED = (
+    *("audience.c", "book.c", "book_snapshot.c", "capture_state.c", "feed.c", "publish.c"),
+    *("segment.c", *DECODERS),
+)
 SOURCES: dict[str, tuple[str, ...]] = {
     "_native": ("segment.c",),
     "_consume": (),
-    "_decode": ("audience.c", "feed.c", "decode_binance.c", "segment.c"),
-    "_listener": ("audience.c", "feed.c", "decode_binance.c", "segment.c"),
+    "_decode": FEED,
+    "_listener": FEED,
+    "_capture": FEED,
     "_generator": ("sim_binance.c",),
 }
 

@@ -7,12 +7,16 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from mdsys import config
-from mdsys.config_checks import masked_url, size_text
+from mdsys.config_checks import masked_url, size_text, windows_text
+from mdsys.daemon.credentials import ENVIRONMENT_PREFIX, Credentials, wanted_fields
+from mdsys.errors import ConfigError
+from mdsys.feed.venue import venues
+from mdsys.wording import plural
 
 MASK = "***"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")  # another one, as a reader's name, is quoted
@@ -25,23 +29,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the effective configuration as TOML, secrets masked; what is not used, on stderr.
+    """Print the effective configuration as TOML, secrets masked.
+
+    On stderr go what is not used, and where each credential was found.
 
     Raises:
-        ConfigError: The file has errors; all of them.
+        ConfigError: The file has errors, or a credential cannot be read; all of them.
     """
     checked = config.load(args.config)
-    print(to_toml(checked), end="")
+    print(to_toml(checked), end="", flush=True)
     if checked.not_used:
         print(f"not used by this version: {', '.join(checked.not_used)}", file=sys.stderr)
+    found, problems = look_up_credentials(checked, str(args.config))
+    for line in found:
+        print(line, file=sys.stderr)
+    if problems:
+        raise ConfigError(*problems)
     return 0
+
+
+def look_up_credentials(checked: config.Config, source: str) -> tuple[list[str], list[str]]:
+    """Read each credential once; return a line for each that is there, and for each that is not.
+
+    What is not found is told by its place alone: instead of a name the secret may stand there.
+    """
+    credentials = Credentials(wanted_fields(checked.venues, venues()))
+    problems = credentials.read().problems
+    found: list[str] = []
+    wrong: list[str] = []
+    for index, venue in enumerate(checked.venues):
+        for number, name in enumerate(venue.credentials):
+            place = f"venue[{index}].credentials[{number}]"
+            if (at := credentials.source(name)) is not None:
+                count = len(credentials.secret(name))
+                found.append(f"{place}: {at} ({plural(count, 'field')})")
+            elif credentials.is_anywhere(name):
+                wrong.append(f"{source}: {place}: {problems[name]}")
+            else:
+                wrong.append(
+                    f"{source}: {place}: not found: no file of this name in "
+                    f"{' or '.join(map(str, credentials.folders))}, and no variable "
+                    f"{ENVIRONMENT_PREFIX}...: see docs/credentials.md"
+                )
+    return found, wrong
 
 
 def to_toml(checked: config.Config) -> str:
     """Return a configuration as TOML that means the same, except for what is masked."""
-    values = asdict(checked)
-    del values["not_used"]
-    venues = values.pop("venues")
+    values = asdict(replace(checked, venues=()))
+    del values["not_used"], values["venues"]
     values["rings"]["buffer_size"] = size_text(checked.rings.buffer_size)
     lines = _assignments(
         {key: values.pop(key) for key in list(values) if not isinstance(values[key], dict)}
@@ -49,13 +85,24 @@ def to_toml(checked: config.Config) -> str:
     for name, table in values.items():
         if assignments := _assignments(table):
             lines += ["", f"[{name}]", *assignments]
-    for venue in venues:
-        # Names of secrets, but it is here that somebody pastes the secret itself.
-        venue["credentials"] = tuple(MASK for _ in venue["credentials"])
-        for key in ("url", "rest_url"):
-            venue[key] = venue[key] and masked_url(venue[key])
-        lines += ["", "[[venue]]", *_assignments(venue)]
+    for venue in checked.venues:
+        lines += ["", "[[venue]]", *_assignments(_venue(venue))]
     return "\n".join(lines) + "\n"
+
+
+def _venue(venue: config.VenueConfig) -> dict[str, Any]:
+    values = {each.name: getattr(venue, each.name) for each in fields(venue)}
+    # Names of secrets, but it is here that somebody pastes the secret itself.
+    values["credentials"] = tuple(MASK for _ in venue.credentials)
+    for key in ("url", "rest_url"):
+        values[key] = values[key] and masked_url(values[key])
+    limits = {key: getattr(venue.limits, key) for key in config.LIMITS}
+    values["limits"] = {
+        key: windows_text(value) if isinstance(value, tuple) else value
+        for key, value in limits.items()
+        if value not in (None, ())
+    }
+    return values
 
 
 def _assignments(values: Mapping[str, Any]) -> list[str]:

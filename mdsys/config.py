@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -18,6 +18,8 @@ from mdsys import config_checks as checks
 from mdsys.config_checks import did_you_mean as did_you_mean
 from mdsys.config_checks import instance_name as instance_name
 from mdsys.errors import ConfigError
+from mdsys.feed.venue import Limits
+from mdsys.feed.venue import venues as installed_venues
 from mdsys.wording import plural
 
 T = TypeVar("T")
@@ -44,6 +46,10 @@ PROFILES: Mapping[str, Profile] = {
 }
 
 
+SYMBOLS_MAX = 100_000
+"""Of one connection, where nothing else bounds it."""
+
+
 class VenueFacts(Protocol):
     """What the checks here need to know of a venue; mdsys.feed.venue has the rest."""
 
@@ -52,8 +58,12 @@ class VenueFacts(Protocol):
         """Of checks.CHANNELS, those it has."""
 
     @property
-    def streams_per_connection_max(self) -> int:
-        """Most symbols times channels on one socket, in [1, 2^31)."""
+    def limits(self) -> Limits:
+        """What it allows."""
+
+    @property
+    def credential_fields(self) -> tuple[str, ...]:
+        """Fields of a credential without which it cannot be dialled; empty: it needs none."""
 
     def spelled(self, symbol: str) -> str:
         """Return how the venue itself writes ``symbol``."""
@@ -130,11 +140,11 @@ class VenueConfig:
     """Names under which secrets are kept, never the secrets."""
     calendar: str | None
     max_symbols_per_connection: int
-    """In [1, 100000], and no more than the venue's streams allow."""
+    """In [1, 100000], and no more than ``limits`` allow."""
     batch_size: int
     """Symbols per subscribe message, in [1, 1000]."""
-    limits: Mapping[str, int]
-    """Tighter limits than the venue's own."""
+    limits: Limits
+    """Those in force: the venue's, each replaced where the file gives it."""
 
     def full_name(self, symbol: str) -> str:
         """Return VENUE:SYMBOL of one of the symbols."""
@@ -159,12 +169,15 @@ class Config:
     """Keys that the file gives and this version does nothing with: ``metrics.listen``."""
 
 
-def load(path: Path, *, venues: Mapping[str, VenueFacts] | None = None) -> Config:
+def load(
+    path: Path, *, venues: Mapping[str, VenueFacts] | None = None, symbols_later: bool = False
+) -> Config:
     """Read and check a configuration file.
 
     Args:
         path: The file; a symbols_file is sought beside it.
         venues: What a venue's name may be; None: every venue that is installed.
+        symbols_later: Whether a venue may name none: they will be subscribed.
 
     Raises:
         ConfigError: With one line for each thing that is wrong.
@@ -175,7 +188,13 @@ def load(path: Path, *, venues: Mapping[str, VenueFacts] | None = None) -> Confi
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what it lets through
         raise ConfigError(f"{path}: {error}") from None
-    return parse(values, source=str(path), folder=path.parent, venues=venues)
+    return parse(
+        values,
+        source=str(path),
+        folder=path.parent,
+        venues=venues,
+        symbols_later=symbols_later,
+    )
 
 
 def parse(
@@ -184,6 +203,7 @@ def parse(
     source: str = "config",
     folder: Path | None = None,
     venues: Mapping[str, VenueFacts] | None = None,
+    symbols_later: bool = False,
 ) -> Config:
     """Check a configuration that is already in memory, as ``load`` does.
 
@@ -192,14 +212,14 @@ def parse(
         source: What error messages begin with.
         folder: Where relative file names start; None: the current directory.
         venues: What a venue's name may be; None: every venue that is installed.
+        symbols_later: Whether a venue may name none: they will be subscribed.
 
     Raises:
         ConfigError: With one line for each thing that is wrong.
     """
     if venues is None:
-        from mdsys.feed.venue import venues as installed_venues
-
         venues = installed_venues()
+        len(venues)  # raises where a package's venue has a built-in one's name
     problems: list[str] = []
     not_used: list[str] = []
     root = _Table(problems, not_used, source, "", values)
@@ -260,7 +280,10 @@ def parse(
     table.finish()
 
     tables = root.tables("venue")
-    found = tuple(_venue(table, profile, folder or Path(), venues) for table in tables)
+    found = tuple(
+        _venue(table, profile, folder or Path(), venues, symbols_later=symbols_later)
+        for table in tables
+    )
     names = [venue.name for venue in found]
     for index, name in enumerate(names):
         if name and (first := names.index(name)) < index:
@@ -290,47 +313,92 @@ def parse(
 
 
 def _venue(
-    table: _Table, profile: Profile, folder: Path, venues: Mapping[str, VenueFacts]
+    table: _Table,
+    profile: Profile,
+    folder: Path,
+    venues: Mapping[str, VenueFacts],
+    *,
+    symbols_later: bool,
 ) -> VenueConfig:
-    name = table.take("name", checks.venue_name(venues), "", required=True)
-    facts = venues.get(name)
+    name = table.take("name", checks.one_of(venues), "", required=True)
+    try:
+        facts = venues.get(name)
+    except ConfigError as error:  # it is there, but cannot be imported
+        table.refuse("name", str(error))
+        facts = None
     has = facts.channels if facts else checks.CHANNELS
     channels = table.take(
         "channels",
         checks.list_of(checks.channel(name, has), least=1),
-        tuple(channel for channel in ("trade", "quote", "book") if channel in has),
+        tuple(channel for channel in ("trade", "quote", "book") if channel in has) or tuple(has),
     )
     symbol = checks.symbol_of(name, facts.spelled if facts else str)
     listed = table.take("symbols", checks.list_of(symbol), ())
     in_file = table.take("symbols_file", checks.symbols_file(folder, symbol), ())
-    asked = table.take(
-        "max_symbols_per_connection", checks.integer(1, 100_000), profile.max_symbols_per_connection
-    )
-    streams_max = facts.streams_per_connection_max if facts else asked * len(channels)
+    limits = _limits(table, facts.limits if facts else Limits(), len(channels))
+    # Where connections are few, a profile's figure would only leave them half empty.
+    usual = profile.max_symbols_per_connection if limits.connections is None else SYMBOLS_MAX
+    asked = table.take("max_symbols_per_connection", checks.integer(1, SYMBOLS_MAX), usual)
+    credentials = table.take("credentials", checks.list_of(checks.credential_name), ())
+    if limits.connections == 1 and len(credentials) <= 1:
+        asked = SYMBOLS_MAX  # whatever was asked for: there is no other connection
+    streams_max = limits.streams_per_connection
     venue = VenueConfig(
         name=name,
         symbols=tuple(dict.fromkeys(listed + in_file)),
         channels=channels,
         url=table.take("url", checks.url("ws", "wss"), None),
-        rest_url=table.take("rest_url", checks.url("http", "https"), None, used=False),
-        credentials=table.take(
-            "credentials", checks.list_of(checks.credential_name), (), used=False
+        rest_url=table.take("rest_url", checks.url("http", "https"), None),
+        credentials=credentials,
+        calendar=table.take("calendar", checks.calendar_name, None),
+        max_symbols_per_connection=min(
+            asked,
+            asked if limits.symbols_per_connection is None else limits.symbols_per_connection,
+            asked if streams_max is None else max(1, streams_max // len(channels)),
         ),
-        calendar=table.take("calendar", checks.calendar_name, None, used=False),
-        max_symbols_per_connection=max(1, min(asked, streams_max // len(channels))),
         batch_size=table.take("batch_size", checks.integer(1, 1_000), 50),
-        limits=_limits(table),
+        limits=limits,
     )
-    if table.finish() and not venue.symbols:
+    if table.finish() and not venue.symbols and not symbols_later:
         table.refuse("symbols", "none: give symbols, or symbols_file")
+    if facts and facts.credential_fields and not venue.credentials:
+        table.refuse(
+            "credentials",
+            f"none: {name} needs one with {', '.join(facts.credential_fields)}; give the name of "
+            'its file, as credentials = ["key_a"] (docs/credentials.md)',
+        )
     return venue
 
 
-def _limits(venue: _Table) -> Mapping[str, int]:
+_any_count = checks.integer(1, (1 << 31) - 1)
+LIMITS: Mapping[str, Callable[[object], Any]] = {
+    "symbols_per_connection": _any_count,
+    "streams_per_connection": _any_count,
+    "streams_per_message": _any_count,
+    "connections": checks.integer(1, 10_000),
+    "messages": checks.windows,
+    "address_messages": checks.windows,
+    "connects": checks.windows,
+    "key_connects": checks.windows,
+    "rest_weight": checks.windows,
+}
+"""Keys of ``limits``, each a field of ``Limits``, and what they may be."""
+
+
+def _limits(venue: _Table, own: Limits, channel_count: int) -> Limits:
+    """Return the venue's own limits, each replaced where the file gives it."""
     table = venue.table("limits")
-    connections = table.take("connections", checks.integer(1, 10_000), None)
-    table.finish()
-    return {} if connections is None else {"connections": connections}
+    given: dict[str, Any] = {
+        key: table.take(key, check, getattr(own, key)) for key, check in LIMITS.items()
+    }
+    limits = replace(own, **given)
+    streams_max = limits.streams_per_connection
+    if table.finish() and streams_max is not None and streams_max < channel_count:
+        table.refuse(
+            "streams_per_connection",
+            f"{streams_max} is less than one symbol's {plural(channel_count, 'channel')}",
+        )
+    return limits
 
 
 class _Table:

@@ -15,22 +15,13 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from mdsys.errors import ConfigError, NoPermission, UsageError
+from mdsys.feed.venue import CHANNELS as CHANNELS
+from mdsys.feed.venue import Window
 from mdsys.host.cores import allowed_cores, present_cores, set_text
 from mdsys.record.symbol import Symbol
 
 T = TypeVar("T")
 
-CHANNELS = ("trade", "quote", "book", "ticker", "bar")
-VENUES_TO_COME = (
-    "binance_coinm",
-    "kraken",
-    "coinbase_exchange",
-    "coinbase_advanced",
-    "kite",
-    "alpaca",
-    "massive",
-    "openalgo",
-)
 FILE_SIZE_BYTES_MAX = 64 << 20
 """A larger file is some other file; 2^20 symbols are 20 MB."""
 RING_SIZE_BYTES_MIN = 64 * 64  # the ring's least depth, in records
@@ -130,14 +121,71 @@ instance_name = matching(r"[a-z0-9_-]{1,32}", "1 to 32 of a-z, 0-9, _ and -")
 group_name = matching(r"[a-z_][a-z0-9_-]{0,31}", "a group's name")
 # [A-Za-z0-9._-]{1,31} is what struct md_reader_page has room for.
 reader_name = matching(r"[A-Za-z0-9._-]{1,31}", "a reader's name: 1 to 31 of A-Z a-z 0-9 . _ -")
-calendar_name = matching(r"[A-Z0-9_.]{1,16}", "a calendar's name, as XBOM")
+_calendar_form = matching(r"[A-Za-z0-9_./-]{1,32}", "a calendar's name, as XBOM")
+
+
+def calendar_name(value: object) -> str:
+    """Check the name of one of exchange_calendars' calendars, aliases (BSE) among them."""
+    text = _calendar_form(value)
+    try:
+        from exchange_calendars import get_calendar_names  # 0.5 s: only where one is named
+    except ImportError:
+        raise ConfigError(
+            f"{shown(text)} needs a package: pip install 'mdsys[calendars]'"
+        ) from None
+    names = get_calendar_names(include_aliases=True)
+    if text not in names:
+        near = difflib.get_close_matches(text.upper(), names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "; there are XBOM, XNYS, CMES, 24/7, ..."
+        raise ConfigError(f"{shown(text)} is no calendar of exchange_calendars{hint}")
+    return text
 
 
 def credential_name(value: object) -> str:
     """Check the name of a secret, and do not show it: it may be the secret itself, misplaced."""
-    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value, re.ASCII):
-        raise ConfigError("holds what is no name (A-Z a-z 0-9 _ . -, at most 64)")
+    # It becomes a file's name: no dot in front, so neither .. nor a hidden file.
+    if not isinstance(value, str) or not re.fullmatch(
+        r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", value, re.ASCII
+    ):
+        raise ConfigError("holds what is no name (A-Z a-z 0-9 _ . -, at most 64, no dot in front)")
     return value
+
+
+_WINDOW = re.compile(r"([0-9]{1,10})/([0-9]{0,6}(?:\.[0-9]{1,3})?)(s|m|h|d)", re.ASCII)
+_UNIT_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def windows(value: object) -> tuple[Window, ...]:
+    """Check rolling windows, as ``8/s 300/5m``: so many within any second, and any five minutes."""
+    text = string(value)
+    found = []
+    for word in text.split(" "):
+        if not (written := _WINDOW.fullmatch(word)):
+            raise ConfigError(
+                f'{shown(text)} is no limit: COUNT/TIME, as "5/s", "6000/m" or "8/s 300/5m"'
+            )
+        count, seconds = int(written[1]), float(written[2] or 1) * _UNIT_S[written[3]]
+        if not 1 <= count < 1 << 31:
+            raise ConfigError(f"{shown(word)}: the count is not in [1, {(1 << 31) - 1}]")
+        if not 0 < seconds <= 86_400:
+            raise ConfigError(f"{shown(word)}: the time is not in (0, 1 day]")
+        found.append(Window(count, seconds))
+    return tuple(found)
+
+
+def windows_text(values: Iterable[Window]) -> str:
+    """Return windows as ``windows`` reads them."""
+    return " ".join(f"{each.count}/{_time_text(each.seconds)}" for each in values)
+
+
+def _time_text(seconds: float) -> str:
+    for unit in "dhm":
+        if seconds % _UNIT_S[unit] == 0:
+            break
+    else:
+        unit = "s"
+    number = f"{seconds / _UNIT_S[unit]:.3f}".rstrip("0").rstrip(".")
+    return unit if number == "1" else f"{number}{unit}"
 
 
 def one_of(words: Collection[str]) -> Callable[[object], str]:
@@ -149,18 +197,6 @@ def one_of(words: Collection[str]) -> Callable[[object], str]:
             hint = did_you_mean(text, words) or f"; there are {', '.join(words)}"
             raise ConfigError(f"{shown(text)} is unknown{hint}")
         return text
-
-    return check
-
-
-def venue_name(venues: Collection[str]) -> Callable[[object], str]:
-    """Make a check for the name of one of these venues."""
-
-    def check(value: object) -> str:
-        text = string(value)
-        if text not in venues and text in VENUES_TO_COME:
-            raise ConfigError(f"{shown(text)} is not supported yet; there are {', '.join(venues)}")
-        return one_of(venues)(text)
 
     return check
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tomllib
-from dataclasses import FrozenInstanceError, dataclass, replace
+from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from mdsys import config, config_checks
 from mdsys.check_command import to_toml
 from mdsys.cli import main
 from mdsys.config import Config
-from mdsys.errors import ConfigError, NoPermission
+from mdsys.errors import ConfigError, ExitCode, NoPermission
+from mdsys.feed.venue import Limits, Window
 
 
 @dataclass(frozen=True)
@@ -25,17 +27,25 @@ class Facts:
     """A venue as far as the checks look at it."""
 
     channels: tuple[str, ...]
-    streams_per_connection_max: int
+    limits: Limits
+    credential_fields: tuple[str, ...] = ()
 
     def spelled(self, symbol: str) -> str:
         """Return it in capitals and without blanks, as many venues write theirs."""
         return "".join(symbol.split()).upper()
 
 
+STREAMS = Limits(
+    streams_per_connection=1_024,
+    messages=(Window(5, 1.0),),
+    control_frames_count=True,
+    rest_weight=(Window(6_000, 60.0),),
+)
 VENUES = {
-    "binance": Facts(("trade", "quote", "book"), 1024),
-    "binance_usdm": Facts(("trade", "quote", "book"), 1024),
-    "tickers": Facts(("ticker", "bar"), 3000),
+    "binance": Facts(("trade", "quote", "book"), STREAMS),
+    "binance_usdm": Facts(("trade", "quote", "book"), STREAMS),
+    "tickers": Facts(("ticker", "bar"), Limits(symbols_per_connection=3_000)),
+    "keyed": Facts(("ticker",), Limits(), ("api_key", "access_token")),
 }
 LEAST = {"venue": [{"name": "binance", "symbols": ["BTCUSDT"]}]}
 CORE = min(os.sched_getaffinity(0))
@@ -89,7 +99,7 @@ def test_the_least_config_gets_the_latency_profile() -> None:
         calendar=None,
         max_symbols_per_connection=341,  # 1024 streams, three of them a symbol
         batch_size=50,
-        limits={},
+        limits=STREAMS,
     )
 
 
@@ -201,7 +211,7 @@ def test_the_example_of_the_manual_is_accepted(tmp_path: Path) -> None:
     assert checked.metrics.listen == "127.0.0.1:9464"
     assert checked.venues[0].symbols == ("BTCUSDT", "ETHUSDT")
     assert checked.venues[0].credentials == ("key_a",)
-    assert checked.venues[0].limits == {"connections": 2}
+    assert checked.venues[0].limits == replace(STREAMS, connections=2)
 
 
 def test_a_checked_config_is_frozen() -> None:
@@ -210,9 +220,200 @@ def test_a_checked_config_is_frozen() -> None:
         checked.instance = "other"  # type: ignore[misc]
 
 
-def test_a_venue_without_the_usual_channels_must_be_told_which() -> None:
-    text = '[[venue]]\nname = "tickers"\nsymbols = ["A"]\nchannels = ["ticker"]'
-    assert parse(text).venues[0].channels == ("ticker",)
+def test_a_venue_without_the_usual_channels_gives_all_it_has() -> None:
+    text = '[[venue]]\nname = "tickers"\nsymbols = ["A"]\n'
+    assert parse(text).venues[0].channels == ("ticker", "bar")
+    assert parse(text + 'channels = ["ticker"]').venues[0].channels == ("ticker",)
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ('messages = "3/s"', {"messages": (Window(3, 1.0),)}),
+        (
+            'connects = "8/s 300/5m"\nrest_weight = "1200/m"',
+            {"connects": (Window(8, 1.0), Window(300, 300.0)), "rest_weight": (Window(1200, 60),)},
+        ),
+        (
+            'address_messages = "8/0.5s"\nkey_connects = "1/2h 9/d"',
+            {
+                "address_messages": (Window(8, 0.5),),
+                "key_connects": (Window(1, 7_200.0), Window(9, 86_400.0)),
+            },
+        ),
+        (
+            "symbols_per_connection = 7\nstreams_per_connection = 30\nstreams_per_message = 9",
+            {
+                "symbols_per_connection": 7,
+                "streams_per_connection": 30,
+                "streams_per_message": 9,
+            },
+        ),
+    ],
+)
+def test_each_limit_given_replaces_the_venues(written: str, found: dict[str, Any]) -> None:
+    text = venue_with(f"[venue.limits]\n{written}")
+    assert parse(text).venues[0].limits == replace(STREAMS, **found)
+
+
+@pytest.mark.parametrize(
+    ("limits", "symbols_max"),
+    [
+        ("", 341),  # 1,024 streams, three of them a symbol
+        ("streams_per_connection = 10", 3),
+        ("streams_per_connection = 9000", 1_000),
+        ("symbols_per_connection = 20", 20),
+        ("symbols_per_connection = 2000", 341),
+    ],
+)
+def test_symbols_of_a_connection_are_capped_by_every_limit(limits: str, symbols_max: int) -> None:
+    text = venue_with(f"max_symbols_per_connection = 1000\n[venue.limits]\n{limits}")
+    assert parse(text).venues[0].max_symbols_per_connection == symbols_max
+
+
+@pytest.mark.parametrize(
+    ("text", "symbols_max"),
+    [
+        ("limits = {connections = 1}", 100_000),
+        ("limits = {connections = 1}\nmax_symbols_per_connection = 10", 100_000),
+        ("limits = {connections = 1, symbols_per_connection = 500}", 500),
+        ("limits = {connections = 3}", 100_000),
+        ("limits = {connections = 3}\nmax_symbols_per_connection = 10", 10),
+        ("max_symbols_per_connection = 10", 10),
+        ("", 1_000),
+    ],
+)
+def test_few_connections_are_filled(text: str, symbols_max: int) -> None:
+    venue = f'[[venue]]\nname = "keyed"\nsymbols = ["A"]\ncredentials = ["k"]\n{text}'
+    assert parse(venue).venues[0].max_symbols_per_connection == symbols_max
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('messages = "5"', 'limits.messages: "5" is no limit: COUNT/TIME, as "5/s"'),
+        ('messages = "5/s,3/m"', '"5/s,3/m" is no limit'),
+        ('messages = "5/s  3/m"', "is no limit"),
+        ('messages = ""', '"" is no limit'),
+        ('messages = "5/w"', '"5/w" is no limit'),
+        ('messages = "-5/s"', "is no limit"),
+        ('messages = "\u0665/s"', "is no limit"),  # a digit, but not one of ours
+        ("messages = 5", "limits.messages: 5 is no string"),
+        ('messages = "0/s"', 'limits.messages: "0/s": the count is not in [1, 2147483647]'),
+        ('messages = "2147483648/s"', "the count is not in"),
+        ('messages = "5/0s"', "the time is not in (0, 1 day]"),
+        ('messages = "5/2d"', "the time is not in (0, 1 day]"),
+        ('conects = "5/s"', "limits.conects: unknown key; did you mean connects?"),
+        ("streams_per_message = 0", "limits.streams_per_message: 0 is not in"),
+        (
+            "streams_per_connection = 2",
+            "limits.streams_per_connection: 2 is less than one symbol's 3 channels",
+        ),
+    ],
+)
+def test_a_mistake_in_the_limits_is_named(text: str, problem: str) -> None:
+    (found,) = problems(venue_with(f"[venue.limits]\n{text}"))
+    assert found.startswith("FILE: venue[0].limits")
+    assert problem in found
+
+
+@given(
+    st.lists(
+        st.builds(
+            Window,
+            st.integers(1, (1 << 31) - 1),
+            st.integers(1, 86_400_000).map(lambda ms: ms / 1_000),
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_windows_are_written_as_they_are_read(windows: list[Window]) -> None:
+    assert config_checks.windows(config_checks.windows_text(windows)) == tuple(windows)
+
+
+def test_every_key_is_in_the_reference() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    parts = (config.Rings, config.Memory, config.Feeds, config.Consumer, config.Metrics)
+    keys = {field.name for part in (*parts, config.VenueConfig) for field in fields(part)}
+    keys |= {"instance", "group", "profile", "symbols_file", *config.LIMITS, *config.PROFILES}
+    assert {key for key in keys if f"`{key}`" not in page} == set()
+
+
+# Calendars
+
+
+@pytest.mark.parametrize("name", ["XBOM", "XNYS", "BSE", "24/7"])
+def test_a_calendar_is_one_of_exchange_calendars(name: str) -> None:
+    pytest.importorskip("exchange_calendars")
+    assert parse(venue_with(f'calendar = "{name}"')).venues[0].calendar == name
+
+
+def test_a_calendar_that_there_is_not_is_refused_with_a_near_one() -> None:
+    pytest.importorskip("exchange_calendars")
+    (problem,) = problems(venue_with('calendar = "XBOMB"'))
+    assert problem.startswith(
+        'FILE: venue[0].calendar: "XBOMB" is no calendar of exchange_calendars; did you mean '
+    )
+
+
+def test_a_calendar_without_the_package_is_refused_with_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "exchange_calendars", None)
+    assert problems(venue_with('calendar = "XBOM"')) == [
+        "FILE: venue[0].calendar: \"XBOM\" needs a package: pip install 'mdsys[calendars]'"
+    ]
+
+
+# Credentials
+
+
+def test_a_venue_that_needs_a_credential_must_name_one() -> None:
+    text = '[[venue]]\nname = "keyed"\nsymbols = ["A"]\n'
+    (problem,) = problems(text)
+    assert problem.startswith(
+        "FILE: venue[0].credentials: none: keyed needs one with api_key, access_token"
+    )
+    assert parse(text + 'credentials = ["a", "b"]').venues[0].credentials == ("a", "b")
+
+
+@pytest.mark.parametrize("name", ["..", ".", ".hidden", "a/b", "", "a" * 65, "a b"])
+def test_a_credentials_name_is_no_path(name: str) -> None:
+    (problem,) = problems(venue_with(f'credentials = ["{name}"]'))
+    assert "venue[0].credentials[0]: holds what is no name" in problem
+
+
+def test_check_says_where_each_credential_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mdsys" / "credentials"
+    folder.mkdir(parents=True, mode=0o700)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    monkeypatch.setenv("MDSYS_CREDENTIAL_KEY_C", "s3cret-c")
+    for name in ("key-a", "key-b"):
+        (folder / name).write_text("s3cret-in-a-file")
+        (folder / name).chmod(0o600)
+    path = tmp_path / "c.toml"
+    path.write_text(venue_with('credentials = ["key-a", "key_c"]'))
+    assert main(["check", "--config", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert 'credentials = ["***", "***"]' in out
+    assert err == (
+        f"venue[0].credentials[0]: {folder}/key-a (1 field)\n"
+        "venue[0].credentials[1]: the environment (MDSYS_CREDENTIAL_KEY_C) (1 field)\n"
+    )
+    (folder / "key-b").chmod(0o644)
+    path.write_text(venue_with('credentials = ["key-b", "key-a", "n0tANameButTheS3cret"]'))
+    assert main(["check", "--config", str(path)]) == ExitCode.CONFIG
+    out, err = capsys.readouterr()
+    assert f"{path}: venue[0].credentials[0]: {folder}/key-b: has mode 0644, not 0600: chmod" in err
+    assert f"{path}: venue[0].credentials[2]: not found: no file of this name in " in err
+    assert "s3cret" not in (out + err).lower()
 
 
 @pytest.mark.parametrize(
@@ -232,29 +433,7 @@ def test_sizes_may_have_units(written: str, size: int) -> None:
 
 
 def test_keys_that_this_version_does_nothing_with_are_named() -> None:
-    text = """
-        [consumer]
-        max_queue_size = 500
-        [metrics]
-        listen = "127.0.0.1:9464"
-        [[venue]]
-        name = "binance"
-        symbols = ["BTCUSDT"]
-        rest_url = "http://127.0.0.1:9002"
-        url = "ws://127.0.0.1:9001"
-        limits = {connections = 2}
-        [[venue]]
-        name = "binance_usdm"
-        symbols = ["BTCUSDT"]
-        credentials = ["key_a"]
-        calendar = "XBOM"
-    """
-    assert parse(text).not_used == (
-        "metrics.listen",
-        "venue[0].rest_url",
-        "venue[1].credentials",
-        "venue[1].calendar",
-    )
+    assert parse(with_venue('[metrics]\nlisten = "a:1"')).not_used == ("metrics.listen",)
     assert config.parse(LEAST, venues=VENUES).not_used == ()
 
 
@@ -294,7 +473,7 @@ def test_every_mistake_is_told_at_once() -> None:
         "FILE: rings.num_bufers: unknown key; did you mean num_buffers?",
         'FILE: venue[0].url: "htp://a" does not begin with ws:// or wss://',
         "FILE: venue[0].symbol_file: unknown key; did you mean symbols_file?",
-        'FILE: venue[1].name: "krakn" is unknown; there are binance, binance_usdm, tickers',
+        'FILE: venue[1].name: "krakn" is unknown; there are binance, binance_usdm, tickers, keyed',
     ]
 
 
@@ -454,7 +633,7 @@ def test_a_value_of_the_wrong_type_is_a_mistake_and_no_crash(key: str, value: st
         ),
         (
             '[[venue]]\nname = "kraken"\nsymbols = ["A"]',
-            'FILE: venue[0].name: "kraken" is not supported yet; there are ' + ", ".join(VENUES),
+            'FILE: venue[0].name: "kraken" is unknown; there are ' + ", ".join(VENUES),
         ),
         (
             '[[venue]]\nname = "binanse"\nsymbols = ["A"]',
@@ -662,7 +841,7 @@ def test_the_effective_config_means_the_same(profile: str, tmp_path: Path) -> No
         symbols = ["BTCUSDT", "A\\"B\\\\C", "币安人生USDT"]
         calendar = "XBOM"
         url = "ws://127.0.0.1:9001/x"
-        limits = {{connections = 2}}
+        limits = {{connections = 2, connects = "8/s 300/5m", messages = "3/0.25s"}}
         [[venue]]
         name = "tickers"
         channels = ["bar"]
