@@ -10,7 +10,7 @@ import mmap
 import os
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,8 +19,6 @@ import uvloop
 
 from mdsys import _consume, _native
 from mdsys._listener import Feed, VenueFeed
-from mdsys.errors import ProtocolError
-from mdsys.feed.venue import Answer
 from mdsys.record.record import TICK, Kind
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -49,14 +47,26 @@ def trade(trade_id: int, price: str = "61540.01", symbol: str = "BTCUSDT") -> by
 class Peer:
     """The server's end of one socket, after the handshake."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes = b""
+    ) -> None:
         self.reader = reader
         self.writer = writer
+        self.request = request
+        """The upgrade that was asked for."""
 
     async def send(self, *parts: bytes) -> None:
         """Send bytes in one write, so that they arrive in one read."""
         self.writer.write(b"".join(parts))
         await self.writer.drain()
+
+    async def say(self, **fields: Any) -> None:
+        """Send one control frame."""
+        await self.send(frame(json.dumps(fields).encode()))
+
+    async def accept(self, request: bytes) -> None:
+        """Let the client in."""
+        await self.send(acceptance(request))
 
     async def receive(self) -> tuple[int, bytes]:
         """Return opcode and payload of the client's next frame."""
@@ -101,9 +111,11 @@ async def serving(
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            request = b""
             if not raw:
-                writer.write(acceptance(await reader.readuntil(b"\r\n\r\n")))
-            await talk(Peer(reader, writer))
+                request = await reader.readuntil(b"\r\n\r\n")
+                writer.write(acceptance(request))
+            await talk(Peer(reader, writer, request))
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client may leave whenever it likes
         except BaseException as error:
@@ -202,33 +214,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
         runner.run(bounded())
 
 
-class StubVenue:
-    """A venue of a few lines: one stream a symbol and channel, answers by id."""
-
-    name = "binance"
-    url = "ws://127.0.0.1:1"
-    decoder = "binance_spot"
-    channels = ("trade", "quote")
-    streams_per_connection_max = 1024
-    streams_per_message_max = 100
-    message_interval_s = 0.0
-
-    def spelled(self, symbol: str) -> str:
-        return symbol
-
-    def endpoint(self, base: str) -> str:
-        return f"{base}/stream"
-
-    def streams(self, symbol: str, channels: Sequence[str]) -> list[str]:
-        return [f"{symbol}@{channel}" for channel in channels]
-
-    def subscribe(self, streams: Sequence[str], request_id: int) -> str:
-        return json.dumps({"method": "SUBSCRIBE", "params": list(streams), "id": request_id})
-
-    def answer(self, frame: bytes) -> Answer:
-        fields = json.loads(frame)
-        if "notice" in fields:
-            return Answer(None, notice=fields["notice"])
-        if "result" not in fields and "error" not in fields:
-            raise ProtocolError("no answer")
-        return Answer(fields["id"], refusal=fields.get("error"))
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what rings no bell: a counter, a flag of the other end of a socket."""
+    while not condition():  # noqa: ASYNC110 - bounded by ``run``
+        await asyncio.sleep(0)

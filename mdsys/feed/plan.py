@@ -1,9 +1,16 @@
-"""What the supervisor tells a feed to do: one JSON line, the only thing a feed is configured by."""
+"""What the supervisor tells a feed to do: one JSON line, what a feed starts from.
+
+What changes later comes as orders (mdsys.feed.report).
+"""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from mdsys.feed.venue import Limits
 
 PLAN_SIZE_MAX = 64 << 20
 """Bytes of the line; 50,000 symbols are about 1 MB."""
@@ -11,7 +18,7 @@ PLAN_SIZE_MAX = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class ConnectionPlan:
-    """One socket and what it carries."""
+    """One connection and what it carries. No secrets: they come with the leave to connect."""
 
     number: int
     """From 1, one number a connection over the whole instance; status records bear it."""
@@ -23,6 +30,14 @@ class ConnectionPlan:
     channels: tuple[str, ...]
     batch_size: int
     """Most symbols in one subscribe message, in [1, 2^31)."""
+    wires: Mapping[str, bytes] = field(default_factory=dict)
+    """Symbol -> what names it in the venue's frames, where that is not the name itself."""
+    credential: str | None = None
+    """The name of its secret, for people to read; the supervisor knows where it is."""
+    limits: Limits = field(default_factory=Limits)
+    """The venue's, with the configuration's put in."""
+    first: bool = True
+    """Whether nothing has been connected under this number before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +59,7 @@ class FeedPlan:
 
     def to_line(self) -> bytes:
         """Return the plan as one line of JSON."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode() + b"\n"
+        return msgspec.json.encode(self) + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> FeedPlan:
@@ -54,18 +69,6 @@ class FeedPlan:
             ValueError: The line is not a plan.
         """
         try:
-            fields = json.loads(line)
-            connections = tuple(
-                ConnectionPlan(
-                    **{
-                        **connection,
-                        "symbols": tuple(connection["symbols"]),
-                        "channels": tuple(connection["channels"]),
-                    }
-                )
-                for connection in fields.pop("connections")
-            )
-            rings = tuple(fields.pop("rings"))
-            return cls(rings=rings, connections=connections, **fields)
-        except (AttributeError, KeyError, TypeError) as error:
+            return msgspec.json.decode(line, type=cls)
+        except msgspec.MsgspecError as error:
             raise ValueError(f"not a feed's plan: {error}") from error

@@ -1,25 +1,50 @@
-"""What a feed and its supervisor tell each other: one JSON datagram each, over one socket.
+"""What a feed tells its supervisor: one JSON datagram each, over one socket.
 
-The feed tells log lines and events. The socket never blocks the feed: when the supervisor does not
-keep up (somebody stopped reading its log, say) what does not fit is dropped and counted, and ticks
-go on. The supervisor tells who reads the feed's rings, each reader's page with it as a descriptor.
+Neither end ever blocks. A log line that does not fit is dropped and counted. An event is never: it
+waits until there is room. What can wait is bounded, since whatever makes new events (a connection,
+an answer, a book's snapshot) needs an order of the supervisor first; a feed whose events pile up
+all the same ends, and begins anew. What the supervisor tells a feed is in mdsys.feed.orders.
+
+Events, with their fields:
+
+``permit``            id, what, connection, count, first: asks for leave. what: "connect", which
+                      takes a place among the connections and brings the secret, or "message".
+                      first: of a connect, that it replaces no lost socket: there was none, or it
+                      is still open. Answered by the order ``permit`` or ``refuse``.
+``used``              id: the permitted thing has been done, just now.
+``ended``             id: the socket of a permitted connect is gone; without ``used`` before it,
+                      there never was one, and never will be.
+``connection``        connection, state, words, http, delay_s. state: "connecting", "open" (the
+                      handshake is done), "ready" (each stream is answered, or requested where the
+                      venue does not answer), "waiting" (it is lost, and dialled again after
+                      delay_s), "denied" (it is not dialled until ``redial``), "closed".
+``streams``           connection, state, symbols, channel (null: each of the plan's), words, at_ns.
+                      state: "requested", "confirmed", "refused", "removed".
+``snapshots_wanted``  venue, connection, symbols: their books need a snapshot by REST.
+``reader_ejected``    reader, ring, sequence.
+``log``               level, text.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-import os
 import socket
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from mdsys.descriptors import receive_fds
+from mdsys.feed.venue import Stream
 
 MESSAGE_SIZE_MAX = 64 << 10
 TEXT_SIZE_MAX = 4096
 """Characters of a log line, of which JSON makes at most 12 bytes each."""
+SYMBOLS_MAX = 350
+"""Of one event: a name has up to 59 bytes, of which JSON makes at most three times as many."""
+WAITING_SIZE_MAX = 64 << 20
+"""Bytes of events that wait; 150,000 streams in three states are some 10 MB."""
 
 
 def report_pair() -> tuple[socket.socket, socket.socket]:
@@ -28,105 +53,110 @@ def report_pair() -> tuple[socket.socket, socket.socket]:
 
 
 class Reporter(logging.Handler):
-    """The feed's end; also the handler of its log."""
+    """The feed's end; also the handler of its log.
+
+    Args:
+        channel: Where the supervisor's orders come, too.
+    """
 
     def __init__(self, channel: socket.socket) -> None:
         super().__init__()
         self.channel = channel
-        """Where the supervisor's orders come."""
+        self.on_overflow: Callable[[], object] = lambda: None
+        """Called when more events wait than may."""
         self._dropped_count = 0
+        self._waiting: deque[bytes] = deque()
+        self._waiting_size = 0
+        self._gone = False
 
     def tell(self, event: str, **fields: Any) -> None:
-        """Send one event."""
-        self._send({"event": event, **fields})
+        """Send one event, now or as soon as there is room."""
+        data = json.dumps({"event": event, **fields}, separators=(",", ":")).encode()
+        if not self._waiting and self._send(data):
+            return
+        if self._gone:
+            return
+        if not self._waiting:
+            asyncio.get_running_loop().add_writer(self.channel, self._flush)
+        self._waiting.append(data)
+        self._waiting_size += len(data)
+        if self._waiting_size > WAITING_SIZE_MAX:
+            self.on_overflow()
+
+    def tell_streams(
+        self,
+        connection: int,
+        state: str,
+        streams: Collection[Stream],
+        channels: Collection[str],
+        words: str | None = None,
+    ) -> None:
+        """Send the ``streams`` events of streams that have come into a state together.
+
+        Args:
+            connection: Whose.
+            state: "requested", "confirmed", "refused" or "removed".
+            streams: Which.
+            channels: Those of the connection's plan.
+            words: The venue's.
+        """
+        at_ns = time.time_ns()
+        by_channel: dict[str, list[str]] = {}
+        for symbol, channel, _ in streams:
+            by_channel.setdefault(channel, []).append(symbol)
+        lists: list[tuple[str | None, Sequence[str]]] = list(by_channel.items())
+        same = all(symbols == lists[0][1] for _, symbols in lists)
+        if same and set(by_channel) == set(channels):
+            lists = [(None, lists[0][1])]
+        for named, symbols in lists:
+            for at in range(0, len(symbols), SYMBOLS_MAX):
+                self.tell(
+                    "streams",
+                    connection=connection,
+                    state=state,
+                    symbols=symbols[at : at + SYMBOLS_MAX],
+                    channel=named,
+                    words=words,
+                    at_ns=at_ns,
+                )
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send one log line."""
+        """Send one log line, if there is room."""
         text = self.format(record)
         # Of a traceback the end tells more.
         text = text[-TEXT_SIZE_MAX:] if record.exc_info else text[:TEXT_SIZE_MAX]
-        self._send({"event": "log", "level": record.levelno, "text": text})
+        line = json.dumps({"event": "log", "level": record.levelno, "text": text})
+        if self._waiting or not self._send(line.encode()):
+            self._dropped_count += 1
 
     def take_dropped_count(self) -> int:
-        """Return how many messages did not fit since the last call."""
+        """Return how many log lines did not fit since the last call."""
         count, self._dropped_count = self._dropped_count, 0
         return count
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, data: bytes) -> bool:
         try:
-            self.channel.send(json.dumps(message).encode())
-        except OSError:  # full, or the supervisor is gone and we are about to be
-            self._dropped_count += 1
+            self.channel.send(data)
+        except BlockingIOError:
+            return False
+        except OSError:  # the supervisor is gone, and we are about to be
+            self._gone = True
+            return False
+        return True
+
+    def _flush(self) -> None:
+        while self._waiting:
+            if not self._send(self._waiting[0]):
+                if not self._gone:
+                    return
+                self._waiting.clear()
+                break
+            self._waiting_size -= len(self._waiting.popleft())
+        self._waiting_size = 0
+        asyncio.get_running_loop().remove_writer(self.channel)
 
 
 def read_message(data: bytes) -> dict[str, Any]:
     """Read what ``Reporter`` sent."""
     message: dict[str, Any] = json.loads(data)
     return message
-
-
-ORDER_SIZE_MAX = 4096
-"""An order's bytes; one that names 256 rings has 1.2 KB."""
-LOSSLESS = "lossless"
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderAdd:
-    """A reader of some of the feed's rings has come."""
-
-    reader: int
-    lossless: bool
-    rings: Sequence[int]
-    fd: int
-    """Its page, read-only; the receiver's to close."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderRemove:
-    """It has left."""
-
-    reader: int
-
-
-def reader_add(reader: int, policy: str, rings: Sequence[int]) -> bytes:
-    """Write the order that goes with a page's descriptor."""
-    order = {"do": "reader_add", "reader": reader, "policy": policy, "rings": rings}
-    return json.dumps(order, separators=(",", ":")).encode()
-
-
-def reader_remove(reader: int) -> bytes:
-    """Write the order."""
-    return json.dumps({"do": "reader_remove", "reader": reader}).encode()
-
-
-def receive_order(channel: socket.socket) -> ReaderAdd | ReaderRemove:
-    """Receive what ``reader_add`` or ``reader_remove`` wrote.
-
-    Raises:
-        BlockingIOError: There is nothing.
-        EOFError: The supervisor is gone.
-        ValueError: It was something else; it is received all the same, and nothing of it is left.
-    """
-    data, fds, whole = receive_fds(channel, ORDER_SIZE_MAX, 1)
-    try:
-        if not data and not fds:
-            raise EOFError
-        if not whole:
-            raise ValueError("too long, or with more than one descriptor")
-        order = json.loads(data)
-        match order:
-            case {
-                "do": "reader_add",
-                "reader": int(reader),
-                "policy": str(policy),
-                "rings": list(),
-            }:
-                rings = order["rings"]
-                if len(fds) == 1 and all(type(ring) is int for ring in rings):
-                    return ReaderAdd(reader, policy == LOSSLESS, rings, fds.pop())
-            case {"do": "reader_remove", "reader": int(reader)}:
-                return ReaderRemove(reader)
-        raise ValueError(f"no order: {data[:80]!r}")
-    finally:
-        for fd in fds:
-            os.close(fd)

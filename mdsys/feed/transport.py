@@ -9,6 +9,7 @@ Read in picows 2.3.1 and aiofastnet 1.2.0, and answered here or in ``native/bind
 - The handshake timeout does not cover the TCP and TLS handshakes: ours covers all of it.
 - Its parser logs each protocol error, possibly many a second: its logger is silenced, since the
   same error reaches us through ``wait_disconnected``.
+- Of a refused upgrade it keeps what came in one read: status, headers, and mostly the body.
 - A graceful disconnect waits for the peer to take what is buffered, for ever if need be, and over
   TLS half a minute for its goodbye: TCP_USER_TIMEOUT and GOODBYE_TIMEOUT_S bound them.
 """
@@ -18,6 +19,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mdsys.feed.frame import FRAME_SIZE_MAX
@@ -25,7 +30,12 @@ from mdsys.feed.pins import check_pins
 
 check_pins()
 
-from picows import WSError, WSTransport, ws_connect  # noqa: E402 - after the check
+from picows import (  # noqa: E402 - after the check
+    WSError,
+    WSHandshakeError,
+    WSTransport,
+    ws_connect,
+)
 
 if TYPE_CHECKING:
     from mdsys._listener import FrameListener
@@ -35,27 +45,60 @@ GOODBYE_TIMEOUT_S = 1.0
 READ_BUFFER_SIZE = 512 << 10
 """Twice what the listener lets be read at a time, so that it need not grow but for a huge frame."""
 
+WORDS_SIZE_MAX = 200
+"""Of the body of a refusal, in bytes."""
+RETRY_AFTER_MAX_S = 3600.0
+
 _SILENT = logging.getLogger("mdsys.picows")
 _SILENT.setLevel(logging.CRITICAL + 1)
 _SILENT.propagate = False
 
 
+@cache
+def default_tls() -> ssl.SSLContext:
+    """Return what verifies servers; SSL_CERT_FILE names a private authority. Costs 20 ms, once."""
+    return ssl.create_default_context()
+
+
+class UpgradeRefused(ConnectionError):
+    """The server has answered, and not with an upgrade.
+
+    Attributes:
+        status: Of the HTTP answer; 0 when it was none.
+        words: The beginning of its body, as it came; empty when there was none.
+        retry_after_s: How long it asks us to stay away; None: it does not say.
+    """
+
+    def __init__(self, status: int, phrase: str, words: str, retry_after_s: float | None) -> None:
+        super().__init__(f"HTTP {status} {phrase}{f': {words}' if words else ''}")
+        self.status = status
+        self.words = words
+        self.retry_after_s = retry_after_s
+
+
 async def open_socket(
-    url: str, listener: FrameListener, *, tls: ssl.SSLContext, timeout_s: float = CONNECT_TIMEOUT_S
+    url: str,
+    listener: FrameListener,
+    *,
+    tls: ssl.SSLContext | None,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float = CONNECT_TIMEOUT_S,
 ) -> WSTransport:
     """Connect and finish the WebSocket handshake.
 
     Args:
         url: ws:// or wss:// address.
         listener: Gets the frames.
-        tls: Verifies the server's certificate; used for wss only.
+        tls: Verifies the server's certificate; None where it is not wss.
+        headers: What the request bears beside WebSocket's own.
         timeout_s: For the name look-up, TCP, TLS and the upgrade together, in (0, inf).
 
     Returns:
         The open transport.
 
     Raises:
-        ConnectionError: The server hung up, or answered with no upgrade.
+        UpgradeRefused: The server answered with another status than 101.
+        ConnectionError: The server hung up, or answered with what is no HTTP.
         OSError: No connection; ``ssl.SSLError`` when the certificate does not verify.
         TimeoutError: It took too long.
     """
@@ -70,6 +113,7 @@ async def open_socket(
                 ssl_context=tls,
                 websocket_handshake_timeout=timeout_s,
                 logger_name=_SILENT,
+                extra_headers=headers,
                 enable_auto_pong=False,
                 max_frame_size=FRAME_SIZE_MAX,
                 max_redirects=0,
@@ -80,6 +124,8 @@ async def open_socket(
     except TimeoutError:
         listener.abandon()
         raise TimeoutError(f"no answer within {timeout_s:g} s") from None
+    except WSHandshakeError as error:
+        raise _refusal(error) from error
     except WSError as error:
         raise ConnectionError(str(error)) from error
     except BaseException:
@@ -88,3 +134,31 @@ async def open_socket(
     if made is None:
         raise ConnectionError("the server hung up during the handshake")
     return transport
+
+
+def _refusal(error: WSHandshakeError) -> ConnectionError:
+    response: Any = error.response
+    if response is None or response.status is None or response.status == 101:
+        return ConnectionError(str(error))
+    headers, body = response.headers, error.raw_body or b""
+    if "chunked" in headers.get("Transfer-Encoding", "").lower():
+        body = body.partition(b"\r\n")[2].partition(b"\r\n")[0]  # the first chunk
+    words = body[:WORDS_SIZE_MAX].decode("utf-8", "replace").strip()
+    return UpgradeRefused(
+        int(response.status),
+        response.status.phrase,
+        words,
+        _seconds_until(headers.get("Retry-After", "")),
+    )
+
+
+def _seconds_until(retry_after: str) -> float | None:
+    """Read the header's value: seconds, or a date (RFC 9110 10.2.3)."""
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return min(float(text), RETRY_AFTER_MAX_S)
+    try:
+        seconds = parsedate_to_datetime(text).timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), RETRY_AFTER_MAX_S)

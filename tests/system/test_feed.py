@@ -66,7 +66,7 @@ def test_feed_outlives_everything_a_venue_can_send_and_loses_nothing_that_was_go
         assert Status.GAP not in whats
         assert whats.count(Status.VALUE_REFUSED) == 2
         assert Status.FRAME_REFUSED in whats
-        running.wait_for_line("1 symbol confirmed", 4)
+        running.wait_for_line("1 stream confirmed", 4)
         counters = take_picture(name)["feeds"][0]["counters"]
         assert counters["frames_malformed"] == 4
         assert counters["frames_unknown_event"] == 1

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from mdsys.feed.plan import ConnectionPlan, FeedPlan
+from mdsys.feed.venue import Limits, Window
 
 PLAN = FeedPlan(
     instance="default",
@@ -20,6 +21,10 @@ PLAN = FeedPlan(
             symbols=("BTCUSDT", "币安人生USDT"),
             channels=("trade", "quote"),
             batch_size=50,
+            wires={"币安人生USDT": b"\x00\xff"},
+            credential="key_a",
+            limits=Limits(connections=2, messages=(Window(5, 1.0),)),
+            first=False,
         ),
     ),
 )
@@ -32,7 +37,7 @@ def test_plan_survives_the_way_to_the_feed() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"[]", b"null", b"{}", b'{"connections":[],"rings":[],"stranger":1}', b"\xff"]
+    "line", [b"", b"[]", b"null", b"{}", b'{"connections":[],"rings":[]}', b"[" * 9999, b"\xff"]
 )
 def test_anything_else_is_refused(line: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -1,27 +1,23 @@
 from __future__ import annotations
 
-import json
+import asyncio
 import logging
-import os
 import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mdsys.feed import report as module
 from mdsys.feed.report import (
     MESSAGE_SIZE_MAX,
-    ORDER_SIZE_MAX,
+    SYMBOLS_MAX,
     TEXT_SIZE_MAX,
-    ReaderAdd,
-    ReaderRemove,
     Reporter,
     read_message,
-    reader_add,
-    reader_remove,
-    receive_order,
     report_pair,
 )
+from mdsys.feed.venue import Stream
+from tests.feeds import run
 
 
 @pytest.fixture
@@ -29,20 +25,26 @@ def record() -> logging.LogRecord:
     return logging.LogRecord("mdsys.feed", logging.WARNING, "", 0, "up: %s", ("\x00é\n",), None)
 
 
+def received(channel: socket.socket) -> list[dict[str, Any]]:
+    """Return what has come."""
+    messages = []
+    while True:
+        try:
+            messages.append(read_message(channel.recv(MESSAGE_SIZE_MAX)))
+        except BlockingIOError:
+            return messages
+
+
 def test_events_and_log_lines_arrive_whole_and_in_order(record: logging.LogRecord) -> None:
     ours, theirs = report_pair()
     with ours, theirs:
         reporter = Reporter(theirs)
-        reporter.tell("subscribed", connection=3, confirmed=5, refused=0)
+        reporter.tell("connection", connection=3, state="open", words=None)
         reporter.handle(record)
-        assert read_message(ours.recv(MESSAGE_SIZE_MAX)) == {
-            "event": "subscribed",
-            "connection": 3,
-            "confirmed": 5,
-            "refused": 0,
-        }
-        line = read_message(ours.recv(MESSAGE_SIZE_MAX))
-        assert line == {"event": "log", "level": logging.WARNING, "text": "up: \x00é\n"}
+        assert received(ours) == [
+            {"event": "connection", "connection": 3, "state": "open", "words": None},
+            {"event": "log", "level": logging.WARNING, "text": "up: \x00é\n"},
+        ]
 
 
 def test_longest_line_of_characters_that_grow_when_escaped_still_fits() -> None:
@@ -54,104 +56,132 @@ def test_longest_line_of_characters_that_grow_when_escaped_still_fits() -> None:
         assert read_message(ours.recv(MESSAGE_SIZE_MAX))["text"] == text[:TEXT_SIZE_MAX]
 
 
-def test_supervisor_that_does_not_read_never_blocks_the_feed(record: logging.LogRecord) -> None:
+def test_lone_surrogates_of_a_venue_s_words_do_no_harm() -> None:
     ours, theirs = report_pair()
     with ours, theirs:
-        reporter = Reporter(theirs)
-        for _ in range(10_000):
-            reporter.handle(record)
-        assert 0 < reporter.take_dropped_count() < 10_000
-        assert reporter.take_dropped_count() == 0
+        Reporter(theirs).tell("connection", words="\ud800")
+        assert received(ours)[0]["words"] == "\ud800"
+
+
+def test_supervisor_that_does_not_read_never_blocks_the_feed_and_loses_log_lines_only(
+    record: logging.LogRecord,
+) -> None:
+    async def main() -> None:
+        ours, theirs = report_pair()
+        with ours, theirs:
+            reporter = Reporter(theirs)
+            for number in range(5_000):
+                reporter.tell("used", id=number)
+                reporter.handle(record)
+            dropped = reporter.take_dropped_count()
+            assert 0 < dropped < 5_000
+            assert reporter.take_dropped_count() == 0
+            messages = received(ours)  # there is room now, and older events wait for it
+            reporter.tell("used", id=5_000)
+            while len(messages) < 10_001 - dropped:
+                messages += received(ours)
+                await asyncio.sleep(0)
+            assert [each["id"] for each in messages if each["event"] == "used"] == list(
+                range(5_001)
+            )
+            reporter.handle(record)  # and there is room again
+            assert len(received(ours)) == 1
+
+    run(main())
+
+
+def test_events_beyond_all_bounds_are_reported_as_a_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "WAITING_SIZE_MAX", 100_000)
+
+    async def main() -> None:
+        ours, theirs = report_pair()
+        with ours, theirs:
+            reporter = Reporter(theirs)
+            overflows: list[int] = []
+            told = 0
+            reporter.on_overflow = lambda: overflows.append(told)
+            while not overflows and told < 100_000:
+                reporter.tell("used", id=told)
+                told += 1
+            assert 1_000 < told < 100_000
+            asyncio.get_running_loop().remove_writer(theirs)
+
+    run(main())
 
 
 def test_supervisor_that_is_gone_is_no_error(record: logging.LogRecord) -> None:
-    ours, theirs = report_pair()
-    with theirs:
-        ours.close()
-        reporter = Reporter(theirs)
-        reporter.handle(record)
-        assert reporter.take_dropped_count() == 1
+    async def main() -> None:
+        ours, theirs = report_pair()
+        with theirs:
+            reporter = Reporter(theirs)
+            while reporter.take_dropped_count() == 0:
+                reporter.handle(record)
+            reporter.tell("used", id=1)
+            ours.close()
+            for _ in range(3):
+                reporter.handle(record)
+                reporter.tell("used", id=2)
+                await asyncio.sleep(0)
+            assert reporter.take_dropped_count() == 3
+
+    run(main())
 
 
-def open_descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def streams_of(count: int, *channels: str) -> list[Stream]:
+    return [Stream(f"S{i}", channel) for i in range(count) for channel in channels]
 
 
-def test_orders_arrive_with_the_page_and_in_order_beside_the_reports() -> None:
-    ours, theirs = report_pair()
-    with ours, theirs:
-        number = (1 << 40) + 17
-        page = os.memfd_create("mdsys-reader-test")
-        os.write(page, b"page")
-        socket.send_fds(ours, [reader_add(number, "lossless", [0, 7])], [page])
-        os.close(page)
-        ours.send(reader_remove(number))
-        Reporter(theirs).tell("subscribed", connection=3)
-        order = receive_order(theirs)
-        assert isinstance(order, ReaderAdd)
-        assert (order.reader, order.lossless, order.rings) == (number, True, [0, 7])
-        assert os.pread(order.fd, 4, 0) == b"page"
-        assert not os.get_inheritable(order.fd)
-        os.close(order.fd)
-        assert receive_order(theirs) == ReaderRemove(number)
-        with pytest.raises(BlockingIOError):
-            receive_order(theirs)
-        assert read_message(ours.recv(MESSAGE_SIZE_MAX))["connection"] == 3
-
-
-def test_reader_of_every_ring_there_can_be_fits_in_an_order() -> None:
-    assert len(reader_add((1 << 64) - 1, "drop_oldest", list(range(256)))) <= ORDER_SIZE_MAX
-
-
-@pytest.mark.parametrize("policy", ["drop_oldest", "conflate", "newest"])
-def test_only_lossless_is_lossless(policy: str) -> None:
+def test_streams_of_all_channels_are_told_once_a_symbol() -> None:
     ours, theirs = report_pair()
     with ours, theirs:
-        socket.send_fds(ours, [reader_add(1, policy, [0])], [0])
-        order = receive_order(theirs)
-        assert isinstance(order, ReaderAdd)
-        os.close(order.fd)
-        assert not order.lossless
-
-
-ADD: dict[str, Any] = json.loads(reader_add(1, "lossless", [0]))
+        streams = streams_of(2, "trade", "quote")
+        Reporter(theirs).tell_streams(3, "refused", streams, ("quote", "trade"), "no")
+        (message,) = received(ours)
+        assert message.pop("at_ns") > 0
+        assert message == {
+            "event": "streams",
+            "connection": 3,
+            "state": "refused",
+            "symbols": ["S0", "S1"],
+            "channel": None,
+            "words": "no",
+        }
 
 
 @pytest.mark.parametrize(
-    ("data", "fd_count"),
+    "streams",
     [
-        (b"x", 0),
-        (b"\xff\xfe\x00", 1),
-        (b"[]", 1),
-        (b"{}", 0),
-        (b'{"do":"nothing"}', 1),
-        (b'{"do":"reader_remove"}', 0),
-        (b'{"do":"reader_remove","reader":"1"}', 0),
-        (reader_add(1, "lossless", [0]), 0),
-        (reader_add(1, "lossless", [0]), 2),
-        (json.dumps({**ADD, "rings": 0}).encode(), 1),
-        (json.dumps({**ADD, "rings": ["0"]}).encode(), 1),
-        (json.dumps({**ADD, "rings": [True]}).encode(), 1),
-        (json.dumps({**ADD, "reader": 1.5}).encode(), 1),
-        (json.dumps({**ADD, "policy": None}).encode(), 1),
-        (reader_remove(1) + b" " * ORDER_SIZE_MAX, 0),
+        streams_of(2, "trade"),
+        [Stream("A", "trade"), Stream("B", "quote")],
+        [Stream("A", "trade"), Stream("A", "quote"), Stream("B", "quote")],
+        [],
     ],
 )
-def test_garbage_is_received_refused_and_leaves_no_descriptor(data: bytes, fd_count: int) -> None:
+def test_streams_of_some_channels_are_told_channel_by_channel(streams: list[Stream]) -> None:
     ours, theirs = report_pair()
     with ours, theirs:
-        before = open_descriptors()
-        socket.send_fds(ours, [data], [0] * fd_count)
-        with pytest.raises(ValueError, match=r"."):
-            receive_order(theirs)
-        assert open_descriptors() == before
-        ours.send(reader_remove(5))
-        assert receive_order(theirs) == ReaderRemove(5)
+        Reporter(theirs).tell_streams(3, "confirmed", streams, ("trade", "quote"))
+        told = [
+            (symbol, message["channel"])
+            for message in received(ours)
+            for symbol in message["symbols"]
+        ]
+        assert sorted(told) == sorted(stream[:2] for stream in streams)
 
 
-def test_supervisor_that_is_gone_is_the_end_of_the_orders() -> None:
-    ours, theirs = report_pair()
-    with theirs:
-        ours.close()
-        with pytest.raises(EOFError):
-            receive_order(theirs)
+def test_long_lists_of_the_longest_names_go_in_pieces_that_fit() -> None:
+    async def main() -> None:
+        ours, theirs = report_pair()
+        with ours, theirs:
+            names = [f"{i:03d}" + "\U0001f4a5" * 14 for i in range(2 * SYMBOLS_MAX + 1)]
+            streams = [Stream(name, "trade") for name in names]
+            Reporter(theirs).tell_streams(3, "requested", streams, ("trade",), "w" * 200)
+            messages: list[dict[str, Any]] = []
+            while len(messages) < 3:
+                messages += received(ours)
+                await asyncio.sleep(0)
+            assert [name for each in messages for name in each["symbols"]] == names
+
+    run(main())

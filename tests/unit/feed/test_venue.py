@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from mdsys.errors import ConfigError
 from mdsys.feed import venue as module
 from mdsys.feed.venue import venues
-from tests.feeds import StubVenue
+from tests.connections import StubVenue
 
 ELSEWHERE = StubVenue()
 
@@ -20,7 +22,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], 
 
     def install(name: str, value: str) -> None:
         point = EntryPoint(name, value, module.ENTRY_POINT_GROUP)
-        monkeypatch.setattr(module, "entry_points", lambda **_: [point])
+        monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [point])
         venues.cache_clear()
 
     yield install
@@ -28,8 +30,25 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], 
 
 
 def test_built_in_venues_are_known_by_their_names() -> None:
-    assert {"binance", "binance_usdm"} <= set(venues())
+    assert set(module.BUILT_IN) <= set(venues())
     assert all(each.name == name for name, each in venues().items())
+
+
+def test_only_the_venue_asked_for_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported: list[str] = []
+
+    def import_module(name: str) -> ModuleType:
+        imported.append(name)
+        return importlib.import_module(name)
+
+    monkeypatch.setattr(module, "import_module", import_module)
+    fresh = module.Venues()
+    assert "kraken" in fresh
+    assert len(fresh) >= len(module.BUILT_IN)
+    assert not imported
+    assert fresh["binance"] is fresh["binance"]
+    assert imported == ["mdsys.feed.binance.venue"]
+    assert fresh.get("no_such_venue") is None
 
 
 def test_venue_of_an_installed_package_is_found(installed: Any) -> None:
@@ -42,10 +61,10 @@ def test_venue_of_an_installed_package_is_found(installed: Any) -> None:
 def test_venue_that_cannot_be_loaded_is_a_config_error_naming_it(installed: Any) -> None:
     installed("broken", "no_such_package:VENUE")
     with pytest.raises(ConfigError, match=r"entry point broken = no_such_package:VENUE: Module"):
-        venues()
+        venues()["broken"]
 
 
 def test_venue_cannot_take_a_built_in_name(installed: Any) -> None:
     installed("binance", "anything:VENUE")
     with pytest.raises(ConfigError, match="exists already"):
-        venues()
+        list(venues())
