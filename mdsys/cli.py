@@ -24,7 +24,18 @@ from mdsys.errors import ConfigError, ExitCode, HostError, MdsysError
 
 PROG = "mdsys"
 
-EXTRAS = {"daemon": ("aiofastnet", "msgspec", "picows", "rich", "uvloop", "websockets")}
+EXTRAS = {
+    "daemon": (
+        "aiofastnet",
+        "aiohttp",
+        "msgspec",
+        "picows",
+        "rich",
+        "uvloop",
+        "websockets",
+        "zstandard",
+    ),
+}
 """Extra -> the modules it brings, as in pyproject.toml."""
 
 
@@ -86,6 +97,34 @@ COMMANDS = {
         "  mdsys tap 'BINANCE:*' --json | jq .price",
         None,
         interrupt_is_end=True,
+    ),
+    "record": Command(
+        "mdsys.capture.record_command",
+        "write what the venues send into files, frame by frame",
+        "Ctrl-C ends it. What comes faster than it can be written is counted, and the files say\n"
+        "where it is missing; the daemon is never held up. docs/capture.md\n\n"
+        "  mdsys record --out captures",
+        "daemon",
+        interrupt_is_end=True,
+    ),
+    "replay": Command(
+        "mdsys.capture.replay_command",
+        "an instance of its own out of a capture, for readers to attach to",
+        "Publishes as recorded, or faster; refuses (75) an instance that runs.\n\n"
+        "  mdsys replay captures --instance test\n"
+        "  mdsys replay captures --instance test --speed max --readers 1",
+        "daemon",
+        interrupt_is_end=True,
+    ),
+    "ctl": Command(
+        "mdsys.ctl_command",
+        "subscribe, unsubscribe, reload, and why a symbol is silent",
+        "Asks the running daemon. Exits 1 when it refuses anything, also a single symbol.\n\n"
+        "  mdsys ctl status\n"
+        "  mdsys ctl status BINANCE:BTCUSDT\n"
+        "  mdsys ctl subscribe BINANCE:BTCUSDT BINANCE:ETHUSDT\n"
+        "  mdsys ctl reload --json",
+        None,
     ),
     "stat": Command(
         "mdsys.daemon.stat_command",
@@ -192,4 +231,4 @@ def _parse(
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    return parser.parse_args(rest)
+    return parser.parse_intermixed_args(rest)  # options may stand among the symbols

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mdsys.config import Consumer
-from mdsys.daemon.control import Control
+from mdsys.daemon.control import Control, Operations
 from mdsys.daemon.readers import Readers, Registered
 from mdsys.ring.control_socket import socket_path
 from mdsys.ring.segment import Instance
@@ -40,11 +40,11 @@ class WatchedReaders(Readers):
 class Server:
     """The server; everything of it is touched in its loop alone."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, operations: Operations | None = None) -> None:
         self.instance = instance
         self.path = socket_path(instance.lock.path.parent, instance.name)
         self.readers = WatchedReaders(instance)
-        self.control = Control(self.path, os.getegid(), self.readers)
+        self.control = Control(self.path, os.getegid(), self.readers, operations)
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self._run)
 
@@ -104,9 +104,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(instance: Instance) -> Iterator[Server]:
+def serving(instance: Instance, operations: Operations | None = None) -> Iterator[Server]:
     """Serve until the block ends; the instance's writer is this process."""
-    server = Server(instance)
+    server = Server(instance, operations)
     server.thread.start()
     try:
         yield server

@@ -46,6 +46,8 @@ class VenueSocket:
     def __init__(self, socket: ServerConnection) -> None:
         self.socket = socket
         self.streams: list[str] = []
+        self.news: queue.Queue[tuple[str, list[str]]] = queue.Queue()
+        """(Method, streams) of each request that was granted."""
         self.subscribed = threading.Event()
         self.done = threading.Event()
 
@@ -105,9 +107,16 @@ class Venue:
                     if words := self._refuse(stream):
                         answer = {"error": {"code": 2, "msg": words}, "id": request["id"]}
                 connection.send(json.dumps(answer))
-                if "error" not in answer:
+                if "error" in answer:
+                    continue
+                if request["method"] == "SUBSCRIBE":
                     socket.streams += request["params"]
-                    socket.subscribed.set()
+                else:
+                    socket.streams = [
+                        each for each in socket.streams if each not in request["params"]
+                    ]
+                socket.news.put((request["method"], request["params"]))
+                socket.subscribed.set()
         socket.done.set()
 
 
@@ -170,7 +179,7 @@ class Daemon:
 
 
 def config_text(name: str, url: str, **keys: Any) -> str:
-    """Return a small configuration; keys: symbols, feeds, rings, venue, channels, ...
+    """Return a small configuration; keys: symbols, feeds, rings, venue, channels, ..., extra.
 
     A lossless reader is waited for as long as can be, since here it may wait for its own core.
     """
@@ -191,6 +200,7 @@ symbols = {json.dumps(symbols)}
 channels = {json.dumps(keys.get("channels", ["trade"]))}
 max_symbols_per_connection = {keys.get("per_connection", 100)}
 url = "{url}"
+{keys.get("extra", "")}
 """
 
 

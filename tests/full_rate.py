@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mdsys.daemon.feed_link import FeedLink
 from mdsys.feed.report import MESSAGE_SIZE_MAX, read_message, report_pair
 from mdsys.ring.segment import Instance
 from tests.control import Server, serving
@@ -66,7 +67,8 @@ class FullRate:
         server.call(self._start)
 
     def _start(self) -> None:
-        self.server.readers.feed_started(0, self._channel, [0])
+        self._link = FeedLink(self._channel, [0])
+        self.server.readers.feed_started(0, self._link)
         self.server.loop.add_reader(self._channel, self._hear, self._channel)
 
     def _hear(self, channel: socket.socket) -> None:
@@ -81,6 +83,7 @@ class FullRate:
     def _end(self) -> None:
         self.server.loop.remove_reader(self._channel)
         self.server.readers.feed_ended(0)
+        self._link.close()
         self._channel.close()
 
     def _line(self) -> Published:

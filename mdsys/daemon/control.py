@@ -14,9 +14,9 @@ import logging
 import os
 import select
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mdsys.config_checks import shown
 from mdsys.daemon.readers import Peer, Readers, Refused, Registered
@@ -30,20 +30,56 @@ ACCEPT_AGAIN_S = 1.0
 log = logging.getLogger("mdsys.daemon")
 
 
+class Held:
+    """What is kept of a connection from one request to the next; it goes with the connection."""
+
+    __slots__ = ("__weakref__", "fd", "names", "on_close")
+
+    def __init__(self) -> None:
+        self.names: dict[str, list[str]] = {}
+        """Operation -> names that came so far."""
+        self.fd = -1
+        """Goes with the answer that is being made, and is closed then; -1: none."""
+        self.on_close: list[Callable[[], object]] = []
+        """Called when the connection ends."""
+
+
+class Operations(Protocol):
+    """Obeys what is no business of the registry's; ``mdsys.daemon.operations``."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """The values of ``op`` that it knows."""
+
+    def obey(
+        self, request: Mapping[str, Any], held: Held
+    ) -> Mapping[str, Any] | Awaitable[Mapping[str, Any]]:
+        """Return the answer, or what will become it; both may raise ``Refused``.
+
+        Args:
+            request: With one of ``names``.
+            held: What is kept of the connection from one request to the next.
+        """
+
+
 class Control:
     """The socket of one instance, from its file to its connections.
 
     Args:
         path: Where; the lock of the instance is held.
         gid: The group that may connect.
-        readers: The registry, that the requests are about.
+        readers: The registry, that some requests are about.
+        operations: Obeys the others; None: there are none.
 
     Raises:
         HostError: The socket cannot be made.
     """
 
-    def __init__(self, path: Path, gid: int, readers: Readers) -> None:
+    def __init__(
+        self, path: Path, gid: int, readers: Readers, operations: Operations | None = None
+    ) -> None:
         self.readers = readers
+        self.operations = operations
         self.requests = 0
         self.refused = 0
         """Requests that got an error line."""
@@ -133,6 +169,9 @@ class _Connection:
         self._last = False
         """Whether the connection ends with this answer."""
         self._stall: asyncio.TimerHandle | None = None
+        self._work: asyncio.Task[None] | None = None
+        """Makes an answer that takes time; nothing is read meanwhile."""
+        self._held = Held()
         self._reader: Registered | None = None
         self._pidfd = -1
         self._loop.add_reader(connection, self._readable)
@@ -152,11 +191,16 @@ class _Connection:
 
     def _serve(self) -> None:
         """Answer what has come, as long as the answers are taken."""
-        while not self._out and self._socket.fileno() >= 0:
+        while not self._out and self._work is None and self._socket.fileno() >= 0:
             line, feed, rest = self._in.partition(b"\n")
             if feed:
                 self._in = rest
-                self._send(self._answer(line))
+                answer = self._answer(line)
+                if isinstance(answer, bytes):
+                    self._send(answer)
+                else:
+                    self._loop.remove_reader(self._socket)
+                    self._work = asyncio.ensure_future(self._answer_later(answer))
             elif len(line) > REQUEST_SIZE_MAX:
                 self._control.requests += 1
                 self._control.refused += 1
@@ -167,7 +211,7 @@ class _Connection:
             else:
                 return
 
-    def _answer(self, line: bytearray) -> bytes:
+    def _answer(self, line: bytearray) -> bytes | Awaitable[Mapping[str, Any]]:
         self._control.requests += 1
         try:
             return self._obey(_request(line))
@@ -175,10 +219,28 @@ class _Connection:
             why = str(error)
         except RecursionError:  # it could be read, but not be quoted
             why = "nested too deep"
+        return self._refusal(why)
+
+    def _refusal(self, why: str) -> bytes:
         self._control.refused += 1
         return _error(why)
 
-    def _obey(self, request: Mapping[str, Any]) -> bytes:
+    async def _answer_later(self, answer: Awaitable[Mapping[str, Any]]) -> None:
+        """Send an answer when it is there; the change goes on even if nobody waits for it."""
+        try:
+            line = _line(await answer)
+        except Refused as error:
+            line = self._refusal(str(error))
+        except Exception as error:  # a fault of ours: the client shall not wait for ever
+            log.exception("control socket: a request failed")
+            line = self._refusal(f"{type(error).__name__}: {error}")
+        self._work = None
+        if self._socket.fileno() >= 0:
+            self._loop.add_reader(self._socket, self._readable)
+            self._send(line)
+            self._serve()
+
+    def _obey(self, request: Mapping[str, Any]) -> bytes | Awaitable[Mapping[str, Any]]:
         op = request.get("op")
         if op == "register":
             return self._register(request)
@@ -186,7 +248,13 @@ class _Connection:
             if len(request) > 1:
                 raise Refused("readers takes no arguments")
             return self._control.readers_answer()
-        raise Refused(f"op: {shown(op)} is neither register nor readers")
+        operations = self._control.operations
+        names = () if operations is None else operations.names
+        if operations is not None and isinstance(op, str) and op in names:
+            answer = operations.obey(request, self._held)
+            self._out_fd, self._held.fd = self._held.fd, -1
+            return _line(answer) if isinstance(answer, Mapping) else answer
+        raise Refused(f"op: {shown(op)} is none of {', '.join(('register', 'readers', *names))}")
 
     def _register(self, request: Mapping[str, Any]) -> bytes:
         if self._reader is not None:
@@ -272,6 +340,8 @@ class _Connection:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._control.readers.remove(self._reader, why)
+        for each in self._held.on_close:
+            each()
         self._control.forget(self)
 
 

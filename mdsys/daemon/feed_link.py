@@ -1,14 +1,16 @@
-"""What the supervisor tells a feed process of its readers, over the socket of its reports."""
+"""What the supervisor tells a feed process, over the socket of its reports: readers, and orders."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from mdsys.feed.report import reader_add, reader_remove
+from mdsys.feed.orders import Order, ReaderAdd, ReaderRemove
 
 
 class LinkedReader(Protocol):
@@ -32,10 +34,12 @@ class LinkedReader(Protocol):
 
 
 class FeedLink:
-    """Tells one feed process of its rings' readers, and never waits for it.
+    """Tells one feed process what to do, and never waits for it.
 
-    What does not fit in the socket is kept: at most an arrival for each reader that is here and a
-    departure for each that the feed knows, since who comes and goes in between is never told.
+    What does not fit in the socket is kept. Of readers at most an arrival for each that is here and
+    a departure for each that the feed knows, since who comes and goes in between is never told.
+    Orders are kept in their order, each once: a feed that takes none is killed within seconds, and
+    what waits for it goes with it.
     """
 
     def __init__(self, channel: socket.socket, rings: Sequence[int]) -> None:
@@ -44,7 +48,22 @@ class FeedLink:
         self._known: set[int] = set()
         self._pending: dict[int, LinkedReader | None] = {}
         """By number, in order; None: it has left."""
+        self._orders: deque[tuple[bytes, int]] = deque()
+        """With the descriptor that goes with it, ours to close; -1: none."""
         self._waiting = False
+
+    def tell(self, *orders: Order, fd: int = -1) -> None:
+        """Send orders, now or as soon as there is room.
+
+        Args:
+            orders: In their order.
+            fd: Goes with each of them, and is closed here, whatever becomes of them; -1: none.
+        """
+        if fd >= 0 and len(orders) != 1:
+            os.close(fd)
+            raise ValueError("a descriptor goes with one order")
+        self._orders.extend((order.encode(), fd) for order in orders)
+        self.flush()
 
     def add(self, reader: LinkedReader) -> None:
         """Tell of a new reader, if it reads any of the feed's rings."""
@@ -63,25 +82,35 @@ class FeedLink:
         """Send what can be sent now."""
         try:
             for number, reader in list(self._pending.items()):
-                self._send(number, reader)
+                self._send_reader(number, reader)
                 del self._pending[number]
+            while self._orders:
+                self._send(*self._orders[0])
+                _, fd = self._orders.popleft()
+                _close([fd])
         except BlockingIOError:
             self._wait_for_room()
             return
         except OSError as error:
             if error.errno in (errno.EPIPE, errno.ECONNRESET):  # it is ending; its pidfd says so
-                self._pending.clear()
+                self._drop()
             # else: too many descriptors on their way, or no memory; the next beat tries again
         self._stop_waiting()
 
-    def _send(self, number: int, reader: LinkedReader | None) -> None:
+    def _send_reader(self, number: int, reader: LinkedReader | None) -> None:
         if reader is None:
-            self._channel.send(reader_remove(number))
+            self._send(ReaderRemove(number).encode(), -1)
             self._known.discard(number)
         else:
             own = [ring for ring in reader.rings if ring in self._rings]
-            socket.send_fds(self._channel, [reader_add(number, reader.policy, own)], [reader.fd])
+            self._send(ReaderAdd(number, reader.policy, own).encode(), reader.fd)
             self._known.add(number)
+
+    def _send(self, data: bytes, fd: int) -> None:
+        if fd < 0:
+            self._channel.send(data)
+        else:
+            socket.send_fds(self._channel, [data], [fd])
 
     def _wait_for_room(self) -> None:
         if not self._waiting:
@@ -93,7 +122,18 @@ class FeedLink:
             asyncio.get_running_loop().remove_writer(self._channel)
             self._waiting = False
 
+    def _drop(self) -> None:
+        self._pending.clear()
+        _close(fd for _, fd in self._orders)
+        self._orders.clear()
+
     def close(self) -> None:
         """Tell it nothing more."""
-        self._pending.clear()
+        self._drop()
         self._stop_waiting()
+
+
+def _close(fds: Iterable[int]) -> None:
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)

@@ -13,7 +13,6 @@ import logging
 import mmap
 import os
 import re
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -255,15 +254,15 @@ class Readers:
 
     # ---- feeds ----
 
-    def feed_started(self, feed: int, channel: socket.socket, rings: Sequence[int]) -> None:
-        """Tell a new feed process of every reader; ``channel`` stays the caller's to close."""
-        link = self._feeds[feed] = FeedLink(channel, rings)
+    def feed_started(self, feed: int, link: FeedLink) -> None:
+        """Tell a new feed process of every reader; the link stays the caller's to close."""
+        self._feeds[feed] = link
         for reader in self._readers.values():
             link.add(reader)
 
     def feed_ended(self, feed: int) -> None:
-        """Tell it nothing more. Its channel must still be open."""
-        self._feeds.pop(feed).close()
+        """Tell it nothing more."""
+        self._feeds.pop(feed)
 
     # ---- what they do ----
 

@@ -9,30 +9,64 @@ import sys
 import time
 from pathlib import Path
 
-from mdsys.config import load
+from mdsys.config import Config, load
+from mdsys.daemon import handover
 from mdsys.daemon.supervisor import Supervisor
+from mdsys.errors import MdsysError
 
 log = logging.getLogger("mdsys.daemon")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    parser.add_argument(
-        "--config", required=True, type=Path, metavar="FILE", help="the configuration, in TOML"
-    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config", type=Path, metavar="FILE", help="the configuration, in TOML")
+    source.add_argument("--handover", type=int, help=argparse.SUPPRESS)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run until a signal."""
     set_up_log()
+    if arguments.handover is not None:
+        return run_handed(handover.take(arguments.handover))
     config = load(arguments.config)
-    if config.not_used:
-        log.warning("not used by this version: %s", ", ".join(config.not_used))
+    _note_not_used(config)
 
     async def run() -> int:
-        return await Supervisor(config).run()
+        return await Supervisor(config, lambda: load(arguments.config)).run()
 
     return asyncio.run(run())
+
+
+def run_handed(handed: handover.Handover) -> int:
+    """Run for a program, to whom we answer for our start; end with it."""
+    told = False
+
+    def tell(error: MdsysError | None = None) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            handover.answer(handed.answer_fd, error)
+
+    async def run() -> int:
+        config = handed.read_config()
+        _note_not_used(config)
+        given = handover.given_by(handed.credentials_fd)
+        handover.stop_with(handed.parent_pid, lambda: supervisor.stop())  # noqa: PLW0108 - later
+        supervisor = Supervisor(config, handed.read_config, given)
+        supervisor.on_started = tell
+        return await supervisor.run()
+
+    try:
+        return asyncio.run(run())
+    except MdsysError as error:
+        tell(error)
+        raise
+
+
+def _note_not_used(config: Config) -> None:
+    if config.not_used:
+        log.warning("not used by this version: %s", ", ".join(config.not_used))
 
 
 class LineFormatter(logging.Formatter):

@@ -1,31 +1,45 @@
-"""The supervisor: owns the instance, starts the feeds, starts them again when they die.
+"""The supervisor: owns the segments and the symbol directory, starts the feeds and watches them.
 
-One process, plain asyncio; nothing here is on a tick's way. A feed that dies takes only its own
-rings' symbols down. The supervisor holds the lock and hands it on to the feeds, which the kernel
-kills when it dies: so a successor that has the lock is alone.
+One feed process a set of rings. A feed that ends is reaped, and only then a successor started: it
+takes the dead one's rings over (epoch + 1) while the others never notice. When the supervisor
+stops, the feeds are stopped first and the segments marked, to be adopted by the next start; when it
+is killed, the kernel takes the feeds down. The supervisor holds the lock and hands it on to the
+feeds, which the kernel kills when it dies: so a successor that has the lock is alone.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from mdsys.config import Config
+from mdsys.config import Config, VenueConfig
 from mdsys.daemon.control import Control
-from mdsys.daemon.plan import Assignment, assign
-from mdsys.daemon.readers import Readers
-from mdsys.errors import ConfigError, ExitCode, NoPermission
-from mdsys.feed.backoff import Backoff
+from mdsys.daemon.credentials import Credentials, wanted_fields
+from mdsys.daemon.feed_link import FeedLink
+from mdsys.daemon.feeds import Feeds
+from mdsys.daemon.leave import Leave
+from mdsys.daemon.limiter import Limiter
+from mdsys.daemon.operations import Operations
+from mdsys.daemon.readers import Readers, Refused
+from mdsys.daemon.recording import Recording
+from mdsys.daemon.reload import Reload
+from mdsys.daemon.rest import Rest
+from mdsys.daemon.roster import Roster
+from mdsys.daemon.sessions import Sessions
+from mdsys.daemon.snapshots import Snapshots
+from mdsys.daemon.status import Status
+from mdsys.daemon.subscriptions import State
+from mdsys.daemon.watch import Watch
+from mdsys.errors import ConfigError, ExitCode, FeedError, NoPermission
+from mdsys.feed.orders import Order, Snapshot
 from mdsys.feed.plan import FeedPlan
-from mdsys.feed.report import MESSAGE_SIZE_MAX, read_message, report_pair
+from mdsys.feed.venue import Fetch, venues
 from mdsys.host.cores import core_notices
 from mdsys.host.memory import numa_node_of
 from mdsys.ring.control_socket import socket_path
@@ -33,15 +47,15 @@ from mdsys.ring.rights import group_id, group_name, user_name
 from mdsys.ring.segment import ROOT_DIR, Geometry, huge_bytes, open_instance, segment_path
 from mdsys.wording import plural
 
-DRAIN_S = 2.0
-"""How long a feed may take to stop before it is killed."""
-STABLE_S = 30.0
-"""A feed that lived this long has proved itself: its next restart is prompt again."""
 HEARTBEAT_S = 1.0
-SCALE = 8
-"""Decimals of prices and sizes where the venue gives none."""
 DEFAULT_GROUP = "mdsys"
 """Reads the instance where the configuration names no group and there is one of this name."""
+STREAM_STATES = {
+    "requested": State.REQUESTED,
+    "confirmed": State.CONFIRMED,
+    "refused": State.REFUSED,
+    "removed": State.DESIRED,
+}
 
 log = logging.getLogger("mdsys.daemon")
 
@@ -67,17 +81,19 @@ def ring_nodes(geometry: Geometry, cores: Sequence[int]) -> Mapping[int, int]:
     return {ring: node for ring, node in nodes.items() if node is not None}
 
 
-@dataclass(slots=True)
-class Feed:
-    """One feed process, through all its lives."""
+def _nowhere(venue: str) -> Fetch:
+    """Return the REST of a venue without an address: a look-up that asks nobody can do with it."""
 
-    plan: FeedPlan
-    process: subprocess.Popen[bytes] | None = None
-    reports: socket.socket | None = None
-    started_s: float = 0.0
-    backoff: Backoff = field(default_factory=lambda: Backoff(first_s=0.2, max_s=10.0))
-    answered: set[int] = field(default_factory=set)
-    """Connections whose every symbol has been confirmed or refused, in any of its lives."""
+    async def fetch(
+        path: str,  # noqa: ARG001 - as Fetch
+        *,
+        params: Mapping[str, str] | None = None,  # noqa: ARG001
+        headers: Mapping[str, str] | None = None,  # noqa: ARG001
+        weight: int = 1,  # noqa: ARG001
+    ) -> bytes:
+        raise FeedError(f"{venue}: it has no REST address: give rest_url")
+
+    return fetch
 
 
 class Supervisor:
@@ -85,6 +101,8 @@ class Supervisor:
 
     Args:
         config: What to run.
+        reread: Reads the configuration anew, for a reload; None: it is in memory only.
+        given: Returns the secrets that the program which started us gives (Credentials).
 
     Raises:
         InstanceInUse: It runs already.
@@ -93,12 +111,21 @@ class Supervisor:
         ConfigError: The symbols do not fit, or there is no such group.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reread: Callable[[], Config] | None = None,
+        given: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
+    ) -> None:
+        self._config = config
+        self._venues = venues()
         self._stopping = False
         self._ready = False
-        self._refused_count = 0
+        self._links: dict[int, FeedLink] = {}
+        """Of the feeds that live."""
         self._done: asyncio.Event = asyncio.Event()
-        self._reader_cores = config.consumer.cores
+        self.on_started: Callable[[], object] = lambda: None
+        """Called when the feeds are started and the control socket answers."""
         geometry = geometry_of(config)
         self.instance = open_instance(
             config.instance,
@@ -109,24 +136,115 @@ class Supervisor:
             ring_nodes=ring_nodes(geometry, config.feeds.cores),
         )
         try:
-            self._assignment = self._place(config)
-            self.readers = Readers(
-                self.instance.rings,
-                config.consumer,
-                epoch=self.instance.symbols.epoch,
-                feed_cores={core: f"feed {i}" for i, core in enumerate(config.feeds.cores)},
-            )
-            self._control = Control(
-                socket_path(self.instance.lock.path.parent, config.instance),
-                segment_path(ROOT_DIR, config.instance, "symbols").stat().st_gid,
-                self.readers,
-            )
+            self._assemble(config, reread, given)
         except BaseException:
             self.instance.stop()
             raise
-        self._feeds = [
-            Feed(self._feed_plan(config, feed, rings)) for feed, rings in self._rings().items()
-        ]
+
+    def _assemble(
+        self,
+        config: Config,
+        reread: Callable[[], Config] | None,
+        given: Callable[[], Mapping[str, Mapping[str, Any]]],
+    ) -> None:
+        """Make the parts, and place what the configuration names."""
+        instance = self.instance
+        self._credentials = Credentials(wanted_fields(config.venues, self._venues), given=given)
+        for problem in self._credentials.read().problems.values():
+            log.warning("%s", problem)
+        self._limiter = Limiter()
+        self._leave = Leave(
+            self._limiter,
+            self._credentials,
+            lambda venue: bool(self._venues[venue].credential_fields),
+        )
+        self._rest = Rest(self._limiter, self._credentials.mask)
+        self._fetch: dict[str, Fetch] = {}
+        self._snapshots = Snapshots(self._deliver_snapshot)
+        self._roster = Roster(
+            config.instance,
+            instance.symbols,
+            self._rings(),
+            self._tell,
+            self._credentials.secret,
+            self._fetch_of,
+        )
+        self._roster.on_gone = self._snapshots.forget
+        sessions: dict[str, Sessions] = {}
+        self._watch = Watch(
+            self._roster,
+            instance.cache,
+            instance.counters,
+            instance.geometry.feed_count,
+            self._tell,
+            sessions,
+        )
+        self._sessions = sessions
+        for venue in config.venues:
+            self._open_venue(venue)
+        self._roster.begin(config.venues, self._venues)
+        self._feeds = Feeds(
+            {feed: [instance.rings[ring] for ring in own] for feed, own in self._rings().items()},
+            config.feeds.cores,
+            self._plan_of,
+            self,
+            instance.lock.fd,
+        )
+        self._feeds.on_all_gone = self._done.set
+        self.readers = Readers(
+            instance.rings,
+            config.consumer,
+            epoch=instance.symbols.epoch,
+            feed_cores={core: f"feed {i}" for i, core in enumerate(config.feeds.cores)},
+        )
+        status = Status(
+            config.instance,
+            self._roster,
+            self._watch,
+            instance.cache,
+            self._feeds,
+            self._limiter,
+            self._credentials,
+        )
+        self._reload = Reload(
+            config,
+            reread,
+            self._venues,
+            self._roster,
+            self._credentials,
+            self._tell,
+            self._open_venue,
+        )
+        self._recording = Recording(
+            config.instance,
+            self._links,
+            instance.geometry.feed_count,
+            self._roster.connections.addresses,
+        )
+        self._control = Control(
+            socket_path(instance.lock.path.parent, config.instance),
+            segment_path(ROOT_DIR, config.instance, "symbols").stat().st_gid,
+            self.readers,
+            Operations(
+                self._roster,
+                status,
+                self._reload,
+                instance.symbols.capacity,
+                self._recording,
+            ),
+        )
+
+    def _open_venue(self, config: VenueConfig) -> None:
+        """Prepare what is needed of a venue before anything of it is placed."""
+        venue = self._venues[config.name]
+        self._limiter.configure(config.name, config.limits)
+        rest_url = config.rest_url or venue.rest_url
+        if rest_url is not None:
+            fetch = self._fetch[config.name] = self._rest.fetcher(config.name, rest_url)
+            if venue.book_snapshots is not None:
+                self._snapshots.add_venue(config.name, venue.book_snapshots, fetch)
+        if config.calendar is not None:
+            self._sessions[config.name] = Sessions.named(config.calendar)
 
     def _rings(self) -> Mapping[int, Sequence[int]]:
         geometry = self.instance.geometry
@@ -135,50 +253,44 @@ class Supervisor:
             rings[geometry.feed_of(ring)].append(ring)
         return rings
 
-    def _place(self, config: Config) -> Assignment:
-        """Assign the symbols, and write the new ones into the directory."""
-        symbols = self.instance.symbols
-        known: dict[str, int] = {}
-        for symbol_id in range(1, len(symbols) + 1):
-            name, _, ring, _, _ = symbols.entry(symbol_id)
-            known[name] = ring
-        assignment = assign(config, known, self._rings())
-        if len(known) + len(assignment.new_rings) > symbols.capacity:
-            raise ConfigError(
-                f"rings.max_symbols: {symbols.capacity}, but {len(known)} symbols of earlier runs "
-                f"and {len(assignment.new_rings)} new ones need more; ids are never reused: "
-                f"raise it, or run: mdsys clean --instance {config.instance}"
-            )
-        for name, ring in assignment.new_rings.items():
-            symbols.add(name.encode(), ring, SCALE, SCALE)
-        return assignment
+    def _fetch_of(self, venue: str) -> Fetch:
+        return self._fetch.get(venue) or _nowhere(venue)
 
-    def _feed_plan(self, config: Config, feed: int, rings: Sequence[int]) -> FeedPlan:
+    def _plan_of(self, feed: int) -> FeedPlan:
+        config = self._config
         cores = config.feeds.cores
         return FeedPlan(
             instance=config.instance,
             feed=feed,
-            rings=tuple(rings),
+            rings=tuple(self._rings()[feed]),
             core=cores[feed] if cores else None,
             spin=bool(cores),
             lossless_wait_us=config.consumer.lossless_wait_us,
             supervisor_pid=os.getpid(),
-            connections=tuple(self._assignment.connections[feed]),
+            connections=self._roster.plans_of_feed(feed),
         )
+
+    # ---- life ----
 
     async def run(self) -> ExitCode:
         """Start the feeds and keep them until ``stop`` or a signal, then drain."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload_soon)
         self._log_start()
         self._log_core_notices()
         self._control.start()
-        for feed in self._feeds:
-            self._start(feed)
+        self._feeds.start()
+        self._roster.look_up()
+        self.on_started()
         beating = asyncio.create_task(self._beat())
         await self._done.wait()
         beating.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beating
+        await self._snapshots.close()
+        await self._rest.close()
         self._control.close()  # while the lock is held: the next daemon's has the same name
         self.instance.stop()
         log.info("stopped; the segments stay, for the next start to go on in")
@@ -190,144 +302,148 @@ class Supervisor:
             return
         self._stopping = True
         log.info("stopping")
-        loop = asyncio.get_running_loop()
-        for feed in self._feeds:
-            if feed.process is not None:
-                feed.process.send_signal(signal.SIGTERM)
-                loop.call_later(DRAIN_S, self._kill, feed, feed.process)
-        self._finish_when_all_are_gone()
+        self._roster.stop()
+        self._feeds.stop()
 
-    def _kill(self, feed: Feed, process: subprocess.Popen[bytes]) -> None:
-        if feed.process is process:
-            log.warning("feed %d does not stop: killed", feed.plan.feed)
-            process.kill()
+    def reload_soon(self) -> None:
+        """Reread the configuration and the credentials; the log says what came of it."""
 
-    def _finish_when_all_are_gone(self) -> None:
-        if self._stopping and all(feed.process is None for feed in self._feeds):
-            self._done.set()
-
-    # ---- feeds ----
-
-    def _start(self, feed: Feed) -> None:
-        """Start a feed, or try again later."""
-        if self._stopping:
-            return
-        try:
-            self._spawn(feed)
-        except OSError as error:  # no memory, too many processes: it may pass
-            self._start_later(feed, f"cannot be started: {error}")
-
-    def _start_later(self, feed: Feed, why: str) -> None:
-        delay_s = feed.backoff.next_s()
-        log.error("feed %d %s; starting it again in %.2f s", feed.plan.feed, why, delay_s)
-        asyncio.get_running_loop().call_later(delay_s, self._start, feed)
-
-    def _spawn(self, feed: Feed) -> None:
-        """Start a process; the plan goes through a memory file, reports come through a socket.
-
-        Raises:
-            OSError: It cannot be had.
-        """
-        ours, theirs = report_pair()
-        plan_fd = os.memfd_create("mdsys-plan")
-        with os.fdopen(plan_fd, "wb") as file, theirs:
-            file.write(feed.plan.to_line())
-            file.flush()
-            file.seek(0)
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-P", "-m", "mdsys.feed"),  # -P: never from here
-                    *("--plan-fd", str(plan_fd), "--report-fd", str(theirs.fileno())),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(plan_fd, theirs.fileno(), self.instance.lock.fd),
-                process_group=0,  # a Ctrl-C is ours alone
-            )
-        try:
-            pidfd = os.pidfd_open(process.pid)
-        except OSError:  # nobody would notice its end: two writers of one ring must never be
-            process.kill()
-            process.wait()
-            raise
-        feed.process = process
-        feed.reports = ours
-        feed.started_s = time.monotonic()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(pidfd, self._reap, feed, pidfd)
-        loop.add_reader(ours, self._hear, feed, ours)
-        self.readers.feed_started(feed.plan.feed, ours, feed.plan.rings)
-
-    def _reap(self, feed: Feed, pidfd: int) -> None:
-        """A feed has ended: bury it, and start it again unless we stop."""
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(pidfd)
-        os.close(pidfd)
-        assert feed.process is not None
-        assert feed.reports is not None
-        code = feed.process.wait()
-        self._hear(feed, feed.reports)  # its last words
-        loop.remove_reader(feed.reports)
-        self.readers.feed_ended(feed.plan.feed)
-        feed.reports.close()
-        feed.process = None
-        if self._stopping:
-            self._finish_when_all_are_gone()
-            return
-        if time.monotonic() - feed.started_s >= STABLE_S:
-            feed.backoff.reset()
-        self._start_later(feed, _ending(code))
-
-    def _hear(self, feed: Feed, reports: socket.socket) -> None:
-        """Take what a feed has reported."""
-        while True:
+        async def reload() -> None:
             try:
-                data = reports.recv(MESSAGE_SIZE_MAX)
-            except BlockingIOError:
-                return
-            except OSError:
-                data = b""
-            if not data:  # it is ending; its pidfd will say so
-                asyncio.get_running_loop().remove_reader(reports)
-                return
-            message = read_message(data)
-            if message["event"] == "log":
-                logging.getLogger(f"mdsys.feed.{feed.plan.feed}").log(
-                    message["level"], "%s", message["text"]
-                )
-            elif message["event"] == "subscribed":
-                self._note_subscribed(feed, message["connection"], message["refused"])
-            elif message["event"] == "reader_ejected":
-                self.readers.note_ejected(message["reader"], message["ring"], message["sequence"])
+                await self._reload()
+            except Refused as error:
+                log.warning("not reloaded, nothing has changed: %s", error)
 
-    def _note_subscribed(self, feed: Feed, connection: int, refused_count: int) -> None:
-        """Say once that everything that was asked for has been answered."""
-        if connection not in feed.answered:
-            feed.answered.add(connection)
-            self._refused_count += refused_count
-        total = self._assignment.connection_count
-        if not self._ready and sum(len(each.answered) for each in self._feeds) == total:
-            self._ready = True
-            refused = f", {self._refused_count} refused" if self._refused_count else ""
-            log.info(
-                "ready: %s%s, %s, %s, %s",
-                plural(self._assignment.symbol_count, "symbol"),
-                refused,
-                plural(total, "connection"),
-                plural(len(self._feeds), "feed"),
-                plural(self.instance.geometry.ring_count, "ring"),
-            )
-
-    # ---- the rest ----
+        self._reloading = asyncio.ensure_future(reload())
 
     async def _beat(self) -> None:
-        """Tell whoever looks at the segments that we live, and look who of them does."""
+        """Tell whoever looks at the segments that we live, and look at what they hold."""
         while True:
             now_ns = time.time_ns()
             for segment in (self.instance.symbols, self.instance.cache, self.instance.counters):
                 segment.beat(now_ns)
             self.readers.beat()
+            for link in self._links.values():
+                link.flush()
+            try:
+                self._watch.look(now_ns)
+            except (
+                Exception
+            ):  # a fault of ours: whoever looks at our heartbeat must not think us dead
+                log.exception("the streams cannot be looked at")
+            self._note_ready()
             await asyncio.sleep(HEARTBEAT_S)
+
+    # ---- what the feeds do (mdsys.daemon.feeds.Events) ----
+
+    def feed_started(self, feed: int, link: FeedLink) -> None:
+        """Tell it who reads."""
+        self._links[feed] = link
+        self.readers.feed_started(feed, link)
+        self._recording.feed_started(feed)
+
+    def feed_ended(self, feed: int) -> None:
+        """Take back what it had."""
+        now_ns = time.time_ns()
+        del self._links[feed]
+        self.readers.feed_ended(feed)
+        self._leave.feed_ended(feed)
+        for connection in self._roster.connections.feed_ended(feed, now_ns):
+            self._roster.subscriptions.lose(connection.placed.number, now_ns)
+
+    def feed_told(self, feed: int, message: Mapping[str, Any]) -> None:
+        """Take what it has told."""
+        match message["event"]:
+            case "permit":
+                self._ask_leave(feed, message)
+            case "used":
+                self._leave.used(feed, message["id"])
+            case "ended":
+                self._leave.ended(feed, message["id"])
+            case "connection":
+                self._note_connection(feed, message)
+            case "streams":
+                self._note_streams(feed, message)
+            case "snapshots_wanted":
+                self._snapshots.wanted(message["venue"], message["symbols"])
+            case "reader_ejected":
+                self.readers.note_ejected(message["reader"], message["ring"], message["sequence"])
+            case other:
+                log.warning("feed %d tells of %r, which nobody here knows", feed, other)
+
+    def _ask_leave(self, feed: int, message: Mapping[str, Any]) -> None:
+        link = self._links.get(feed)
+        connection = self._roster.connections.get(message["connection"], feed)
+        if link is not None and connection is not None:  # else it has been ordered to close
+            self._leave.ask(feed, link, connection, message)
+
+    def _note_connection(self, feed: int, message: Mapping[str, Any]) -> None:
+        now_ns = time.time_ns()
+        connection = self._roster.connections.report(feed, message, now_ns)
+        if connection is None:
+            return
+        if connection.state in ("waiting", "denied", "closed"):
+            self._roster.subscriptions.lose(connection.placed.number, now_ns)
+        if connection.state == "denied" and connection.placed.key is not None:
+            log.error(
+                "%s connection %d is not dialled again: %s",
+                *(connection.placed.venue, connection.placed.number),
+                self._credentials.where(connection.placed.key, self.instance.name),
+            )
+        self._note_ready()
+
+    def _note_streams(self, feed: int, message: Mapping[str, Any]) -> None:
+        connection = self._roster.connections.get(message["connection"], feed)
+        if connection is None:
+            return
+        self._roster.subscriptions.report(
+            connection.placed.venue,
+            message["symbols"],
+            message["channel"],
+            STREAM_STATES[message["state"]],
+            message["at_ns"],
+            connection=connection.placed.number,
+            words=message.get("words"),
+        )
+        self._note_ready()
+
+    def _note_ready(self) -> None:
+        """Say once that everything that was asked for has been answered."""
+        subscriptions = self._roster.subscriptions
+        if self._ready or self._stopping or not subscriptions.answered():
+            return
+        self._ready = True
+        refused_count = subscriptions.refused_symbol_count()
+        log.info(
+            "ready: %s%s, %s, %s, %s",
+            plural(subscriptions.symbol_count(), "symbol"),
+            f", {refused_count} refused" if refused_count else "",
+            plural(len(self._roster.placement.connections), "connection"),
+            plural(len(self._feeds.all), "feed"),
+            plural(self.instance.geometry.ring_count, "ring"),
+        )
+
+    def _tell(self, feed: int, orders: Iterable[Order]) -> None:
+        """Pass orders on to a feed that lives; another has it all from its next plan."""
+        if (link := self._links.get(feed)) is not None:
+            link.tell(*orders)
+
+    def _deliver_snapshot(self, venue: str, symbol: str, body: bytes, asked: int) -> None:
+        """Hand a book to the feed that keeps it."""
+        placed = self._roster.placement.symbols(venue).get(symbol)
+        link = None if placed is None else self._links.get(placed.feed)
+        if link is not None:
+            fd = os.memfd_create("mdsys-snapshot")
+            try:
+                with open(fd, "wb", closefd=False) as file:
+                    file.write(body)
+                os.lseek(fd, 0, os.SEEK_SET)
+            except BaseException:
+                os.close(fd)
+                raise
+            link.tell(Snapshot(venue, symbol, asked), fd=fd)
+
+    # ---- the log ----
 
     def _log_start(self) -> None:
         geometry = self.instance.geometry
@@ -347,11 +463,10 @@ class Supervisor:
 
     def _log_core_notices(self) -> None:
         """Say once what will take time from the cores that the feeds are given."""
-        readers: dict[int, str] = {core: f"reader {n}" for n, core in self._reader_cores.items()}
+        readers = {core: f"reader {name}" for name, core in self._config.consumer.cores.items()}
         notices: dict[str, None] = {}
-        for feed in self._feeds:
-            if feed.plan.core is not None:
-                notices.update(dict.fromkeys(core_notices(feed.plan.core, others=readers)))
+        for core in self._config.feeds.cores:
+            notices.update(dict.fromkeys(core_notices(core, others=readers)))
         for notice in notices:  # a quota is the same for all; every other one names its core
             log.warning("%s", notice)
 
@@ -374,9 +489,3 @@ def _usable_group(name: str | None) -> str | None:
         )
         return None
     return DEFAULT_GROUP
-
-
-def _ending(code: int) -> str:
-    if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with code {code}"

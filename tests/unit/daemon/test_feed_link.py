@@ -13,7 +13,17 @@ from typing import Any
 import pytest
 
 from mdsys.daemon.feed_link import FeedLink
-from mdsys.feed.report import ReaderAdd, ReaderRemove, receive_order, report_pair
+from mdsys.feed.orders import (
+    Close,
+    Order,
+    ReaderAdd,
+    ReaderRemove,
+    Snapshot,
+    Stale,
+    receive_order,
+)
+from mdsys.feed.report import report_pair
+from tests.control import open_descriptors
 
 
 @dataclass
@@ -46,13 +56,14 @@ def drain(channel: socket.socket) -> list[int]:
     found: list[int] = []
     while True:
         try:
-            order = receive_order(channel)
+            order, fd = receive_order(channel)
         except BlockingIOError:
             return found
         if isinstance(order, ReaderAdd):
-            os.close(order.fd)
+            os.close(fd)
             found.append(order.reader)
         else:
+            assert isinstance(order, ReaderRemove)
             found.append(-order.reader)
 
 
@@ -187,10 +198,112 @@ def test_reader_of_other_rings_alone_is_none_of_its_business(fd: int) -> None:
         link.remove(Reader(1, fd, rings=(0, 2)))
         assert drain(theirs) == []
         link.add(Reader(2, fd, rings=(3, 2), policy="lossless"))
-        order = receive_order(theirs)
-        assert isinstance(order, ReaderAdd)
-        assert (order.reader, order.rings, order.lossless) == (2, [3], True)
-        os.close(order.fd)
+        order, page = receive_order(theirs)
+        assert order == ReaderAdd(2, "lossless", [3])
+        os.close(page)
         link.remove(Reader(2, fd))
-        assert receive_order(theirs) == ReaderRemove(2)
+        assert receive_order(theirs) == (ReaderRemove(2), -1)
         link.close()
+
+
+# Orders
+
+
+def take(channel: socket.socket) -> Iterator[Order]:
+    """Give the orders that have come, without what came with them."""
+    while True:
+        try:
+            order, fd = receive_order(channel)
+        except BlockingIOError:
+            return
+        if fd >= 0:
+            os.close(fd)
+        yield order
+
+
+def memory_file() -> int:
+    return os.memfd_create("mdsys-snapshot-test")
+
+
+def stale(number: int) -> Order:
+    return Stale("binance", [f"S{number:0>2000}"], "trade")
+
+
+def test_orders_come_in_their_order_each_once_also_those_that_had_to_wait() -> None:
+    async def main() -> None:
+        ours, theirs = report_pair()
+        with ours, theirs:
+            link = FeedLink(ours, [0])
+            orders = [stale(number) for number in range(2_000)]
+            for order in orders:
+                link.tell(order)
+            assert link._orders
+            found: list[Order] = []
+
+            def all_there() -> bool:
+                found.extend(take(theirs))
+                return len(found) == len(orders)
+
+            await told(all_there)
+            assert found == orders
+            assert not link._orders
+            link.close()
+
+    run(main)
+
+
+def test_several_orders_are_sent_at_once_and_a_descriptor_goes_with_one_alone() -> None:
+    ours, theirs = report_pair()
+    with ours, theirs:
+        link = FeedLink(ours, [0])
+        link.tell(Close(1), Close(2))
+        assert list(take(theirs)) == [Close(1), Close(2)]
+        count = open_descriptors()
+        with pytest.raises(ValueError, match="one order"):
+            link.tell(Close(1), Close(2), fd=memory_file())
+        assert open_descriptors() == count
+        link.close()
+
+
+def test_descriptor_is_closed_here_when_it_is_sent() -> None:
+    ours, theirs = report_pair()
+    with ours, theirs:
+        link = FeedLink(ours, [0])
+        count = open_descriptors()
+        file = memory_file()
+        os.write(file, b"the book")
+        link.tell(Snapshot("binance", "BTCUSDT"), fd=file)
+        order, received = receive_order(theirs)
+        assert order == Snapshot("binance", "BTCUSDT")
+        assert os.pread(received, 100, 0) == b"the book"
+        os.close(received)
+        assert open_descriptors() == count
+        link.close()
+
+
+@pytest.mark.parametrize("how", ["closed", "dead"])
+def test_descriptors_that_wait_are_closed_with_the_link_and_with_the_feed(how: str) -> None:
+    async def main() -> None:
+        ours, theirs = report_pair()
+        with ours:
+            link = FeedLink(ours, [0])
+            number = 0
+            while not link._orders:
+                link.tell(stale(number))
+                number += 1
+            count = open_descriptors()
+            for _ in range(5):
+                link.tell(Snapshot("binance", "BTCUSDT"), fd=memory_file())
+            assert open_descriptors() == count + 5
+            if how == "dead":
+                theirs.close()
+                await told(lambda: not link._waiting)
+                assert open_descriptors() == count - 1
+            else:
+                link.close()
+                assert open_descriptors() == count
+                theirs.close()
+            assert not link._orders
+            link.close()
+
+    run(main)

@@ -18,6 +18,7 @@ import pytest
 
 from mdsys import _native
 from mdsys.config import Consumer
+from mdsys.daemon.feed_link import FeedLink
 from mdsys.daemon.readers import (
     LOSSLESS_COUNT_MAX,
     READER_COUNT_MAX,
@@ -27,7 +28,8 @@ from mdsys.daemon.readers import (
     Refused,
     Registered,
 )
-from mdsys.feed.report import ReaderAdd, ReaderRemove, receive_order, report_pair
+from mdsys.feed.orders import ReaderAdd, ReaderRemove, receive_order
+from mdsys.feed.report import report_pair
 from mdsys.ring.segment import Instance
 from tests.instances import geometry, running, trades, writer
 
@@ -431,25 +433,24 @@ def test_feed_is_told_of_who_was_there_and_who_comes_and_who_goes_each_with_its_
     with ours, theirs:
         early = register(readers, rings=[3, 2, 1], policy="lossless")
         elsewhere = register(readers, rings=[0, 2])
-        readers.feed_started(1, ours, (1, 3))
+        readers.feed_started(1, FeedLink(ours, (1, 3)))
         late = register(readers, rings=[0, 1])
         readers.remove(elsewhere, "left")
         readers.remove(early, "left")
         told = [receive_order(theirs) for _ in range(3)]
         with pytest.raises(BlockingIOError):
             receive_order(theirs)
-        assert [(each.reader, each.lossless, each.rings) for each in told[:2]] == [  # type: ignore[union-attr]
-            (early.number, True, [3, 1]),
-            (late.number, False, [1]),
+        assert [order for order, _ in told] == [
+            ReaderAdd(early.number, "lossless", [3, 1]),
+            ReaderAdd(late.number, "drop_oldest", [1]),
+            ReaderRemove(early.number),
         ]
-        assert told[2] == ReaderRemove(early.number)
-        for each, reader in zip(told[:2], (early, late), strict=True):
-            assert isinstance(each, ReaderAdd)
-            with mmap.mmap(each.fd, 65536, mmap.MAP_SHARED, mmap.PROT_READ) as memory:
+        for (_, fd), reader in zip(told[:2], (early, late), strict=True):
+            with mmap.mmap(fd, 65536, mmap.MAP_SHARED, mmap.PROT_READ) as memory:
                 page = _native.ReaderPage(memory)
                 assert page.reader_id == reader.number
                 del page
-            os.close(each.fd)
+            os.close(fd)
         readers.feed_ended(1)
 
 
@@ -458,18 +459,18 @@ def test_feed_that_is_started_again_is_told_anew(readers: Readers) -> None:
     for _ in range(2):
         ours, theirs = report_pair()
         with ours, theirs:
-            readers.feed_started(0, ours, (0,))
-            order = receive_order(theirs)
+            readers.feed_started(0, FeedLink(ours, (0,)))
+            order, fd = receive_order(theirs)
             assert isinstance(order, ReaderAdd)
             assert order.reader == reader.number
-            os.close(order.fd)
+            os.close(fd)
             readers.feed_ended(0)
 
 
 def test_feed_that_has_died_disturbs_nobody(readers: Readers) -> None:
     ours, theirs = report_pair()
     with ours:
-        readers.feed_started(0, ours, (0,))
+        readers.feed_started(0, FeedLink(ours, (0,)))
         theirs.close()
         reader = register(readers)
         readers.remove(reader, "left")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from mdsys.daemon.run_command import LineFormatter
 class IdleSupervisor:
     """Stands for the daemon."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, reread: Callable[[], Config]) -> None:
+        assert reread() == config
 
     async def run(self) -> int:
         return 0
@@ -43,7 +44,7 @@ def test_keys_that_this_version_does_not_use_are_logged_on_one_line(
     monkeypatch.setattr(run_command, "set_up_log", lambda: None)
     path = tmp_path / "c.toml"
     path.write_text(f'{text}[[venue]]\nname = "binance"\nsymbols = ["BTCUSDT"]\n')
-    assert run_command.main(argparse.Namespace(config=path)) == 0
+    assert run_command.main(argparse.Namespace(config=path, handover=None)) == 0
     assert [each.getMessage() for each in caplog.records] == lines
 
 

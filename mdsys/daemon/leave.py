@@ -1,0 +1,114 @@
+"""Answers what the feeds ask leave for: the limiter says when, the credentials say with what.
+
+A secret goes to a feed with the leave to connect and is kept nowhere on the way.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any
+
+from mdsys.daemon.connections import Connection
+from mdsys.daemon.credentials import Credentials
+from mdsys.daemon.feed_link import FeedLink
+from mdsys.daemon.limiter import Limiter, Permit
+from mdsys.errors import ConfigError, FeedError
+from mdsys.feed.orders import Permit as PermitOrder
+from mdsys.feed.orders import Refuse
+
+log = logging.getLogger("mdsys.daemon")
+
+
+class Leave:
+    """What the feeds have been granted and have not reported over.
+
+    Args:
+        limiter: Knows when.
+        credentials: Have the secrets.
+        needs_secret: Whether a venue must have one.
+    """
+
+    def __init__(
+        self, limiter: Limiter, credentials: Credentials, needs_secret: Callable[[str], bool]
+    ) -> None:
+        self._limiter = limiter
+        self._credentials = credentials
+        self._needs_secret = needs_secret
+        self._permits: dict[tuple[int, int], Permit] = {}
+        """(Feed, its number of the ask)."""
+        self._sockets = count(1)
+        """The limiter's numbers of sockets; a connection has two while it is handed over."""
+
+    def ask(
+        self, feed: int, link: FeedLink, connection: Connection, message: Mapping[str, Any]
+    ) -> None:
+        """Ask the limiter on behalf of a feed; the answer is an order."""
+        number: int = message["id"]
+        placed = connection.placed
+        connects = message["what"] == "connect"
+        if connects and (words := self._cannot(placed.venue, placed.key)) is not None:
+            link.tell(Refuse(number, words))
+            return
+
+        def granted(permit: Permit) -> None:
+            self._permits[feed, number] = permit
+            if not connects:
+                link.tell(PermitOrder(number))
+                return
+            try:
+                secret = dict(self._credentials.secret(placed.key))
+            except ConfigError as error:
+                self._limiter.withdraw(permit)
+                link.tell(Refuse(number, str(error)))
+                return
+            link.tell(PermitOrder(number, secret or None))
+
+        try:
+            self._limiter.ask(
+                placed.venue,
+                ("connect" if message.get("first") else "reconnect") if connects else "message",
+                granted,
+                key=placed.key if connects else None,
+                holder=feed,
+                connection=next(self._sockets),
+                count=message.get("count", 1),
+            )
+        except FeedError as error:
+            link.tell(Refuse(number, str(error)))
+
+    def _cannot(self, venue: str, key: str | None) -> str | None:
+        """Return why there is no secret; None: there is, or none is needed."""
+        if key is None:
+            if not self._needs_secret(venue):
+                return None
+            return f"no credentials: [[venue]] {venue} names none"
+        try:
+            self._credentials.secret(key)
+        except ConfigError as error:
+            return str(error)
+        return None
+
+    def used(self, feed: int, number: int) -> None:
+        """Note that what was granted has been done."""
+        permit = self._permits.get((feed, number))
+        if permit is not None:
+            self._limiter.used(permit)
+            if permit.state == "over":  # it was no connect: nothing more will be heard of it
+                del self._permits[feed, number]
+
+    def ended(self, feed: int, number: int) -> None:
+        """Note that a granted socket is gone, or will never be."""
+        permit = self._permits.pop((feed, number), None)
+        if permit is None:
+            return
+        if permit.state == "granted":
+            self._limiter.withdraw(permit)
+        elif permit.connection is not None:
+            self._limiter.released(permit.connection)
+
+    def feed_ended(self, feed: int) -> None:
+        """Note that a feed is gone with all its sockets."""
+        self._permits = {key: each for key, each in self._permits.items() if key[0] != feed}
+        self._limiter.holder_ended(feed)

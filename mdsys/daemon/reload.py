@@ -1,0 +1,184 @@
+"""Takes over what has changed in the configuration and in the credentials, and names the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from mdsys.config import Config, VenueConfig
+from mdsys.daemon.credentials import Credentials, wanted_fields
+from mdsys.daemon.operations import outcome_answer
+from mdsys.daemon.plan import terms_of
+from mdsys.daemon.readers import Refused
+from mdsys.daemon.roster import Outcome, Roster
+from mdsys.errors import MdsysError
+from mdsys.feed.orders import Order, Redial
+from mdsys.feed.venue import Venue
+
+TABLES = ("rings", "memory", "feeds", "consumer", "metrics")
+LIVE = ("name", "symbols", "credentials")
+"""Keys of a [[venue]] that are taken over while it runs."""
+
+log = logging.getLogger("mdsys.daemon")
+
+
+@dataclass(slots=True)
+class _Difference:
+    """What a new configuration asks for."""
+
+    added: list[str]
+    """VENUE:SYMBOL."""
+    removed: list[str]
+    opened: list[tuple[int, VenueConfig]]
+    """New [[venue]] tables, with their places."""
+    closed: list[str]
+    fixed: list[str]
+    """Keys that only a restart takes over."""
+
+
+class Reload:
+    """Rereads what the daemon runs by.
+
+    Args:
+        config: What runs now.
+        read: Reads the configuration anew; None: there is no file.
+        venues: Every venue there is.
+        roster: Whose symbols change.
+        credentials: The secrets.
+        tell: Passes orders on to a feed.
+        open_venue: Prepares what a new [[venue]] needs besides the roster.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        read: Callable[[], Config] | None,
+        venues: Mapping[str, Venue],
+        roster: Roster,
+        credentials: Credentials,
+        tell: Callable[[int, Iterable[Order]], None],
+        open_venue: Callable[[VenueConfig], None],
+    ) -> None:
+        self._config = config
+        self._read = read
+        self._venues = venues
+        self._roster = roster
+        self._credentials = credentials
+        self._tell = tell
+        self._open_venue = open_venue
+        self._lock = asyncio.Lock()
+
+    async def __call__(self) -> Mapping[str, Any]:
+        """Do it, and return what came of it.
+
+        Raises:
+            Refused: The configuration is wrong; nothing has changed.
+        """
+        async with self._lock:
+            return await self._reload()
+
+    async def _reload(self) -> Mapping[str, Any]:
+        if self._read is None:
+            raise Refused("this daemon was not started from a file")
+        try:
+            new = await asyncio.to_thread(self._read)  # 50,000 symbols take a while
+        except (MdsysError, OSError) as error:
+            raise Refused(str(error)) from None
+        difference = _difference(self._config, new)
+        reread = self._credentials.read(wanted_fields(new.venues, self._venues))
+        for index, config in enumerate(new.venues):
+            if (desk := self._roster.desks.get(config.name)) is not None:
+                keys = desk.config.credentials + tuple(
+                    key for key in config.credentials if key not in desk.config.credentials
+                )
+                desk.config = replace(desk.config, credentials=keys)
+                desk.terms = replace(desk.terms, keys=terms_of(desk.config, index).keys)
+        for index, config in difference.opened:
+            self._open_venue(config)
+            self._roster.open_desk(config, index, self._venues[config.name])
+        gone = await self._roster.unsubscribe(difference.removed)
+        for name in difference.closed:
+            gone = _both(gone, await self._roster.unsubscribe(self._names_of(name)))
+            del self._roster.desks[name]
+        came = await self._roster.subscribe(difference.added)
+        self._config = new
+        redialled = self._redial(set(reread.changed))
+        for name, why in reread.problems.items():
+            log.warning("%s", why if name in why else f"credential {name}: {why}")
+        if difference.fixed:
+            log.warning("a restart alone takes over: %s", ", ".join(difference.fixed))
+        log.info(
+            "reloaded: %d symbols came, %d went, %d refused; credentials changed: %s",
+            *(len(came.accepted), len(gone.accepted), len(came.refused)),
+            ", ".join(reread.changed) or "none",
+        )
+        return {
+            "ok": True,
+            "subscribed": outcome_answer(came),
+            "unsubscribed": outcome_answer(gone),
+            "credentials_changed": list(reread.changed),
+            "credential_problems": dict(reread.problems),
+            "redialled": redialled,
+            "not_reloaded": difference.fixed,
+        }
+
+    def _names_of(self, venue: str) -> list[str]:
+        symbols = self._roster.subscriptions.symbols(venue)
+        return [f"{venue.upper()}:{symbol}" for symbol in symbols]
+
+    def _redial(self, changed: set[str]) -> list[int]:
+        """Have those dial again that were denied with a secret that has been replaced."""
+        redialled: list[int] = []
+        for number, each in self._roster.connections.all.items():
+            if each.state == "denied" and each.placed.key in changed:
+                self._tell(each.placed.feed, [Redial(number)])
+                redialled.append(number)
+        return redialled
+
+
+def _difference(old: Config, new: Config) -> _Difference:
+    before = {venue.name: venue for venue in old.venues}
+    after = {venue.name: venue for venue in new.venues}
+    found = _Difference([], [], [], [], list(_fixed(old, new)))
+    found.closed = [name for name in before if name not in after]
+    for index, venue in enumerate(new.venues):
+        had = before.get(venue.name)
+        if had is None:
+            found.opened.append((index, venue))
+        there = dict.fromkeys(had.symbols if had else ())
+        wanted = dict.fromkeys(venue.symbols)
+        found.added += [venue.full_name(each) for each in wanted if each not in there]
+        found.removed += [venue.full_name(each) for each in there if each not in wanted]
+    return found
+
+
+def _fixed(old: Config, new: Config) -> Iterator[str]:
+    """Give the keys that have changed and stay as they were."""
+    for key in ("instance", "group"):
+        if getattr(old, key) != getattr(new, key):
+            yield key
+    for table in TABLES:
+        yield from _changed(table, getattr(old, table), getattr(new, table), ())
+    before = {venue.name: venue for venue in old.venues}
+    for index, venue in enumerate(new.venues):
+        if (had := before.get(venue.name)) is not None:
+            yield from _changed(f"venue[{index}]", had, venue, LIVE)
+            if set(had.credentials) - set(venue.credentials):
+                yield f"venue[{index}].credentials"  # connections go on with those that are gone
+
+
+def _changed(place: str, old: Any, new: Any, but: Iterable[str]) -> Iterator[str]:
+    for each in fields(old):
+        if each.name not in but and getattr(old, each.name) != getattr(new, each.name):
+            yield f"{place}.{each.name}"
+
+
+def _both(one: Outcome, other: Outcome) -> Outcome:
+    return Outcome(
+        one.accepted + other.accepted,
+        one.unchanged + other.unchanged,
+        {**one.refused, **other.refused},
+    )

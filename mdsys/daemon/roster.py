@@ -1,0 +1,426 @@
+"""Which symbols are wanted, and who carries each: symbols come and go while the others go on.
+
+A change goes its whole way here: looked up at the venue where it has a list (``Venue.resolve``),
+placed, entered into the symbol directory, and told to the feeds. A name that the venue does not
+know is refused with the venue's words and never reaches a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mdsys import _native
+from mdsys.config import VenueConfig
+from mdsys.config_checks import masked_url, symbol_of
+from mdsys.daemon.connections import Connections
+from mdsys.daemon.plan import Change, Placed, Placement, Terms, terms_of
+from mdsys.daemon.subscriptions import State, Subscriptions
+from mdsys.errors import ConfigError, FeedError, UsageError
+from mdsys.feed.backoff import Backoff
+from mdsys.feed.orders import (
+    Close,
+    Order,
+    Subscribe,
+    Unsubscribe,
+    connect_orders,
+    symbol_lists,
+    wire_hex,
+)
+from mdsys.feed.plan import ConnectionPlan
+from mdsys.feed.venue import Fetch, Resolution, Secret, Venue
+from mdsys.record.symbol import Symbol
+from mdsys.wording import plural
+
+SCALE = 8
+"""Decimals of prices and sizes where the venue gives none."""
+
+log = logging.getLogger("mdsys.daemon")
+
+Tell = Callable[[int, Iterable[Order]], None]
+"""Tells a feed's living process; one that starts anew has it from its plan."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the names of one request."""
+
+    accepted: list[str] = field(default_factory=list)
+    """VENUE:SYMBOL of those that something was done about."""
+    unchanged: list[str] = field(default_factory=list)
+    """Those that were there already, or were not there."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """As it was written -> why."""
+
+
+@dataclass(slots=True, eq=False)
+class VenueDesk:
+    """One venue of the configuration."""
+
+    config: VenueConfig
+    venue: Venue
+    terms: Terms
+    wires: dict[str, bytes] = field(default_factory=dict)
+    """Symbol -> what names it in frames, where the venue's list told."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One change at a time: a look-up takes long."""
+
+
+class Roster:
+    """The symbols of an instance.
+
+    Args:
+        instance: Its name, for what people are told.
+        directory: The symbol directory, writable.
+        rings: Feed -> its rings.
+        tell: Passes orders on.
+        secret_of: The secret of a credential's name.
+        fetch_of: A venue's REST.
+        now_ns: ns since the epoch.
+    """
+
+    def __init__(
+        self,
+        instance: str,
+        directory: _native.Symbols,
+        rings: Mapping[int, Sequence[int]],
+        tell: Tell,
+        secret_of: Callable[[str | None], Secret],
+        fetch_of: Callable[[str], Fetch],
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._instance = instance
+        self._directory = directory
+        self._tell = tell
+        self._secret_of = secret_of
+        self._fetch_of = fetch_of
+        self._now_ns = now_ns
+        self.placement = Placement(rings)
+        self.subscriptions = Subscriptions()
+        self.connections = Connections()
+        self.desks: dict[str, VenueDesk] = {}
+        self.on_new_rows: Callable[[list[int]], object] = list
+        """Called with rows of the subscriptions that are other symbols' now."""
+        self.on_gone: Callable[[str, Sequence[str]], object] = lambda *_: None
+        """Called with a venue, and symbols of it that are wanted no more."""
+        self._ids: dict[str, int] = {}
+        self._rings: dict[str, int] = {}
+        for symbol_id in range(1, len(directory) + 1):
+            name, _, ring, _, _ = directory.entry(symbol_id)
+            self._ids[name] = symbol_id
+            self._rings[name] = ring
+        self._looking_up: set[asyncio.Task[None]] = set()
+
+    # ---- the configuration ----
+
+    def begin(self, configs: Sequence[VenueConfig], venues: Mapping[str, Venue]) -> None:
+        """Place what the configuration names, but for venues whose list must be asked first.
+
+        Raises:
+            ConfigError: It does not fit.
+        """
+        problems: list[str] = []
+        for index, config in enumerate(configs):
+            desk = self.open_desk(config, index, venues[config.name])
+            self._want(desk, config.symbols)
+            if desk.venue.resolve is None:
+                try:
+                    self._place(desk, config.symbols, {})
+                except ConfigError as error:
+                    problems += error.problems
+        if problems:
+            raise ConfigError(*problems)
+
+    def open_desk(self, config: VenueConfig, index: int, venue: Venue) -> VenueDesk:
+        """Take in a venue without any symbols."""
+        desk = self.desks[config.name] = VenueDesk(config, venue, terms_of(config, index))
+        return desk
+
+    def look_up(self) -> None:
+        """Begin to look up the symbols of those venues that have a list, until it can be had."""
+        for desk in self.desks.values():
+            if desk.venue.resolve is not None:
+                task = asyncio.create_task(self._look_up(desk))
+                self._looking_up.add(task)
+                task.add_done_callback(self._looking_up.discard)
+
+    async def _look_up(self, desk: VenueDesk) -> None:
+        backoff = Backoff(first_s=5.0, max_s=300.0)
+        while True:
+            async with desk.lock:
+                waiting = [
+                    symbol
+                    for symbol in self.subscriptions.symbols(desk.config.name)
+                    if self._unplaced(desk, symbol)
+                ]
+                try:
+                    refused = await self._resolve_and_place(desk, waiting)
+                    break
+                except FeedError as error:
+                    words = str(error)
+            delay_s = backoff.next_s()
+            log.warning(
+                "%s: symbols cannot be looked up: %s; next try in %.1f s",
+                *(desk.config.name, words, delay_s),
+            )
+            await asyncio.sleep(delay_s)
+        for symbol, why in refused.items():
+            log.warning("%s: %s refused: %s", desk.config.name, symbol, why)
+
+    def stop(self) -> None:
+        """Look nothing up any more."""
+        for task in self._looking_up:
+            task.cancel()
+
+    # ---- at run time ----
+
+    async def subscribe(self, names: Iterable[str]) -> Outcome:
+        """Want more symbols; whoever is there already is not touched.
+
+        Args:
+            names: VENUE:SYMBOL, in anybody's writing.
+        """
+        outcome = Outcome()
+        for desk, symbols in self._sorted(names, outcome):
+            async with desk.lock:
+                fresh = self._fresh(desk, symbols, outcome)
+                self._want(desk, fresh)
+                try:
+                    refused = await self._resolve_and_place(desk, fresh)
+                except FeedError as error:
+                    refused = dict.fromkeys(fresh, str(error))
+                    self._drop(desk, fresh)
+                for symbol in fresh:
+                    name = desk.config.full_name(symbol)
+                    if symbol in refused:
+                        outcome.refused[name] = refused[symbol]
+                    else:
+                        outcome.accepted.append(name)
+        return outcome
+
+    async def unsubscribe(self, names: Iterable[str]) -> Outcome:
+        """Want symbols no more."""
+        outcome = Outcome()
+        for desk, symbols in self._sorted(names, outcome):
+            async with desk.lock:
+                wanted = self.subscriptions.symbols(desk.config.name)
+                there = [symbol for symbol in symbols if symbol in wanted]
+                outcome.unchanged += [
+                    desk.config.full_name(symbol) for symbol in symbols if symbol not in wanted
+                ]
+                outcome.accepted += [desk.config.full_name(symbol) for symbol in there]
+                self._drop(desk, there)
+        return outcome
+
+    def _sorted(self, names: Iterable[str], outcome: Outcome) -> list[tuple[VenueDesk, list[str]]]:
+        """Return the names by venue, each once; what is no name of a venue's is refused."""
+        found: dict[str, dict[str, None]] = {}
+        for name in names:
+            try:
+                desk, symbol = self._understood(name)
+            except (UsageError, ConfigError) as error:
+                outcome.refused[name] = str(error)
+            else:
+                found.setdefault(desk.config.name, {})[symbol] = None
+        return [(self.desks[venue], list(symbols)) for venue, symbols in found.items()]
+
+    def _understood(self, name: str) -> tuple[VenueDesk, str]:
+        """Return the venue of a name, and the symbol in the venue's writing.
+
+        Raises:
+            UsageError: It is no name, or no venue's of this configuration.
+            ConfigError: The venue does not write it so.
+        """
+        parsed = Symbol.parse(name)
+        venue = parsed.venue.lower()
+        desk = self.desks.get(venue)
+        if desk is None:
+            there = ", ".join(self.desks) or "none"
+            raise UsageError(f"the configuration has no [[venue]] {venue}; it has {there}")
+        return desk, symbol_of(desk.config.name, desk.venue.spelled)(parsed.native)
+
+    def find(self, name: str) -> tuple[VenueDesk, str, int | None]:
+        """Return the venue of a name, the symbol, and its row of the subscriptions if it is wanted.
+
+        Raises:
+            UsageError: It is no name, or no venue's of this configuration.
+            ConfigError: The venue does not write it so.
+        """
+        desk, symbol = self._understood(name)
+        return desk, symbol, self.subscriptions.row(desk.config.name, symbol)
+
+    def _fresh(self, desk: VenueDesk, symbols: Iterable[str], outcome: Outcome) -> list[str]:
+        """Return those that are not there; what was refused without being asked is tried again."""
+        fresh: list[str] = []
+        again: list[str] = []
+        for symbol in symbols:
+            row = self.subscriptions.row(desk.config.name, symbol)
+            if row is None:
+                fresh.append(symbol)
+            elif self.subscriptions.connection[row] == 0:
+                again.append(symbol)
+            else:
+                outcome.unchanged.append(desk.config.full_name(symbol))
+        self.subscriptions.forget(desk.config.name, again)
+        return fresh + again
+
+    # ---- one change ----
+
+    def _want(self, desk: VenueDesk, symbols: Sequence[str]) -> None:
+        rows = self.subscriptions.want(
+            desk.config.name,
+            symbols,
+            desk.config.channels,
+            self._now_ns(),
+            acknowledges=desk.venue.acknowledges,
+        )
+        self.on_new_rows(rows)
+
+    def _unplaced(self, desk: VenueDesk, symbol: str) -> bool:
+        row = self.subscriptions.row(desk.config.name, symbol)
+        return row is not None and self.subscriptions.connection[row] == 0
+
+    async def _resolve_and_place(self, desk: VenueDesk, symbols: Sequence[str]) -> dict[str, str]:
+        """Place wanted symbols; return those that are refused, and why.
+
+        Raises:
+            FeedError: The venue's list cannot be had.
+        """
+        refused: dict[str, str] = {}
+        found: Mapping[str, Resolution] = {}
+        if desk.venue.resolve is not None and symbols:
+            found = await self._resolve(desk, symbols)
+            for symbol in symbols:
+                resolution = found.get(symbol) or Resolution(refusal="not in the venue's list")
+                if resolution.refusal is not None:
+                    refused[symbol] = resolution.refusal
+        good = [symbol for symbol in symbols if symbol not in refused]
+        try:
+            self._place(desk, good, found)
+        except ConfigError as error:
+            refused |= dict.fromkeys(good, str(error))
+        now_ns = self._now_ns()
+        for symbol, why in refused.items():
+            self.subscriptions.report(
+                desk.config.name, [symbol], None, State.REFUSED, now_ns, words=why
+            )
+        return refused
+
+    async def _resolve(self, desk: VenueDesk, symbols: Collection[str]) -> Mapping[str, Resolution]:
+        assert desk.venue.resolve is not None
+        key = next(iter(desk.config.credentials), None)
+        try:
+            secret = self._secret_of(key)
+        except ConfigError as error:
+            raise FeedError(str(error)) from None
+        try:
+            return await desk.venue.resolve(symbols, secret, self._fetch_of(desk.config.name))
+        except FeedError:
+            raise
+        except Exception as error:  # an installed venue's fault
+            log.exception("%s: symbols cannot be looked up", desk.config.name)
+            raise FeedError(f"{type(error).__name__}: {error}") from error
+
+    def _place(
+        self, desk: VenueDesk, symbols: Sequence[str], found: Mapping[str, Resolution]
+    ) -> None:
+        """Put symbols on connections, into the directory, and tell the feeds.
+
+        Raises:
+            ConfigError: They do not fit; nothing has changed.
+        """
+        if not symbols:
+            return
+        config = desk.config
+        names = {symbol: config.full_name(symbol) for symbol in symbols}
+        new_count = sum(name not in self._ids for name in names.values())
+        capacity = self._directory.capacity
+        if len(self._ids) + new_count > capacity:
+            raise ConfigError(
+                f"rings.max_symbols: {capacity}, but {plural(len(self._ids), 'symbol')} that the "
+                f"directory has and {new_count} new ones need more; ids are never reused: "
+                f"raise it, or run: mdsys clean --instance {self._instance}"
+            )
+        change = self.placement.add(desk.terms, symbols, self._rings.get)
+        for symbol, resolution in found.items():
+            if symbol in names and resolution.wire:
+                desk.wires[symbol] = resolution.wire
+        for symbol, name in names.items():
+            if (ring := change.rings.get(name)) is not None:
+                scales = found.get(symbol, Resolution(price_scale=SCALE, size_scale=SCALE))
+                self._ids[name] = self._directory.add(
+                    name.encode(), ring, scales.price_scale, scales.size_scale
+                )
+                self._rings[name] = ring
+        self.subscriptions.identify(
+            config.name, names, (self._ids[name] for name in names.values())
+        )
+        now_ns = self._now_ns()
+        shown = masked_url(config.url or desk.venue.url)
+        for placed in change.opened:
+            self.subscriptions.place(config.name, placed.symbols, placed.number)
+            self.connections.add(placed, shown, now_ns)
+            self._tell(placed.feed, connect_orders(self.plan_of(placed)))
+        for placed, added in change.grown:
+            self.subscriptions.place(config.name, added, placed.number)
+            plan = self.plan_of(placed)
+            self._tell(
+                placed.feed,
+                [
+                    Subscribe(placed.number, [(each, wire_hex(plan, each)) for each in piece])
+                    for piece in symbol_lists(added)
+                ],
+            )
+
+    def _drop(self, desk: VenueDesk, symbols: Sequence[str]) -> None:
+        """Take symbols off their connections."""
+        self.subscriptions.forget(desk.config.name, symbols)
+        change = self.placement.remove(desk.config.name, symbols)
+        for symbol in symbols:
+            desk.wires.pop(symbol, None)
+        self._tell_less(change)
+        self.on_gone(desk.config.name, symbols)
+
+    def _tell_less(self, change: Change) -> None:
+        for placed, gone in change.shrunk:
+            self._tell(
+                placed.feed,
+                [Unsubscribe(placed.number, list(piece)) for piece in symbol_lists(gone)],
+            )
+        for placed in change.closed:
+            self.connections.remove(placed.number)
+            self._tell(placed.feed, [Close(placed.number)])
+
+    # ---- what the feeds are told ----
+
+    def plan_of(self, placed: Placed) -> ConnectionPlan:
+        """Return what a feed needs to know of one of its connections."""
+        desk = self.desks[placed.venue]
+        known = self.connections.all.get(placed.number)
+        return ConnectionPlan(
+            number=placed.number,
+            venue=placed.venue,
+            url=desk.config.url,
+            symbols=tuple(placed.symbols),
+            channels=desk.config.channels,
+            batch_size=desk.config.batch_size,
+            wires={name: desk.wires[name] for name in placed.symbols if name in desk.wires}
+            if desk.wires
+            else {},
+            credential=placed.key,
+            limits=desk.config.limits,
+            first=known is None or not known.dialled,
+        )
+
+    def plans_of_feed(self, feed: int) -> tuple[ConnectionPlan, ...]:
+        """Return the plans of all connections of a feed."""
+        return tuple(self.plan_of(placed) for placed in self.placement.of_feed(feed))
+
+    def __str__(self) -> str:
+        return (
+            f"{plural(self.subscriptions.symbol_count(), 'symbol')}, "
+            f"{plural(len(self.placement.connections), 'connection')}"
+        )

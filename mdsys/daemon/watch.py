@@ -1,0 +1,131 @@
+"""Looks at everything once a second, and has done what health demands."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from mdsys import _native
+from mdsys.daemon.health import Health, Pulse, Rows
+from mdsys.daemon.roster import Roster
+from mdsys.daemon.sessions import SLACK_NS, Session, Sessions
+from mdsys.daemon.subscriptions import State
+from mdsys.feed.orders import Order, Reconnect, Resubscribe, Stale, symbol_lists
+from mdsys.feed.venue import CHANNELS
+from mdsys.wording import plural
+
+NAMES_SHOWN_MAX = 5
+
+log = logging.getLogger("mdsys.daemon")
+
+
+class Watch:
+    """The eyes of the supervisor.
+
+    Args:
+        roster: What is wanted, and where.
+        cache: Where ticks are seen.
+        counters: Where the marks of the sockets stand.
+        feed_count: Feeds of the instance.
+        tell: Passes orders on to a feed.
+        sessions: Venue -> when its market is open; the others never close.
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        cache: _native.Cache,
+        counters: _native.Counters,
+        feed_count: int,
+        tell: Callable[[int, Iterable[Order]], None],
+        sessions: Mapping[str, Sessions],
+    ) -> None:
+        self._roster = roster
+        self._cache = cache
+        self._counters = counters
+        self._feed_count = feed_count
+        self._tell = tell
+        self.sessions = sessions
+        self.health = Health()
+        roster.on_new_rows = self.health.forget
+
+    def marks(self) -> dict[int, Mapping[str, Any]]:
+        """Return what each connection's block in the counters segment says, by number."""
+        return {
+            mark["connection"]: mark
+            for feed in range(self._feed_count)
+            for mark in self._counters.connections(feed)
+            if (known := self._roster.connections.all.get(mark["connection"])) is not None
+            and known.placed.feed == feed
+        }
+
+    def session(self, venue: str, now_ns: int) -> Session | None:
+        """Return a venue's session; None: it has no calendar."""
+        sessions = self.sessions.get(venue)
+        return None if sessions is None else sessions.at(now_ns)
+
+    def look(self, now_ns: int) -> None:
+        """See what ticks, judge what does not, and order what is to be done."""
+        subscriptions = self._roster.subscriptions
+        heard = subscriptions.look(self._cache.heard)
+        connection = subscriptions.connection
+        # By number of the connection: from when on silence counts there; 0: it does not.
+        begun = np.zeros(int(connection.max(initial=0)) + 1, np.int64)
+        pulses: dict[int, Pulse] = {}
+        marks = self.marks()
+        for number, each in self._roster.connections.all.items():
+            if not each.up:
+                continue
+            venue = each.placed.venue
+            session = self.session(venue, now_ns)
+            if session is None:
+                begun[number] = 1
+            elif session.open:
+                begun[number] = session.since_ns + SLACK_NS
+            pulses[number] = Pulse(
+                each.opened_ns,
+                marks.get(number, {}).get("last_frame_ns", 0),
+                self._roster.desks[venue].venue.silence_s,
+            )
+        asked = (subscriptions.state >= State.REQUESTED) & (subscriptions.requested_ns > 0)
+        judged = asked & (begun[connection] > 0)[:, None]
+        from_ns = np.where(
+            judged, np.maximum(subscriptions.requested_ns, begun[connection][:, None]), 0
+        )
+        from_ns[from_ns > now_ns] = 0  # the market has opened just now
+        verdict = self.health.look(now_ns, heard, from_ns, connection, pulses)
+        for number, column, rows in verdict.stale:
+            self._say_stale(number, CHANNELS[column], self._symbols(rows))
+        for number, column, rows in verdict.resubscribe:
+            self._resubscribe(number, CHANNELS[column], self._symbols(rows))
+        for number, words in verdict.reconnect:
+            placed = self._roster.connections.all[number].placed
+            log.warning("%s connection %d is %s; dialling anew", placed.venue, number, words)
+            self._tell(placed.feed, [Reconnect(number, words)])
+
+    def _symbols(self, rows: Rows) -> list[str]:
+        return [self._roster.subscriptions.names[row][1] for row in rows.tolist()]
+
+    def _say_stale(self, number: int, channel: str, symbols: list[str]) -> None:
+        placed = self._roster.connections.all[number].placed
+        shown = ", ".join(symbols[:NAMES_SHOWN_MAX])
+        more = len(symbols) - NAMES_SHOWN_MAX
+        log.warning(
+            "%s connection %d: %s of %s is silent beyond its habit: %s%s",
+            *(placed.venue, number, channel, plural(len(symbols), "symbol"), shown),
+            f" and {more} more" if more > 0 else "",
+        )
+        self._tell(
+            placed.feed,
+            [Stale(placed.venue, list(piece), channel) for piece in symbol_lists(symbols)],
+        )
+
+    def _resubscribe(self, number: int, channel: str, symbols: list[str]) -> None:
+        placed = self._roster.connections.all[number].placed
+        self._tell(
+            placed.feed,
+            [Resubscribe(number, list(piece), channel) for piece in symbol_lists(symbols)],
+        )

@@ -1,0 +1,236 @@
+"""What a changed configuration and changed secrets do to a running daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mdsys.config import Config, VenueConfig
+from mdsys.daemon.credentials import Credentials, wanted_fields
+from mdsys.daemon.readers import Refused
+from mdsys.daemon.reload import Reload
+from mdsys.daemon.roster import Roster
+from mdsys.errors import ConfigError
+from mdsys.feed.orders import Redial
+from mdsys.ring.segment import Instance
+from tests.instances import geometry, running
+from tests.rosters import PLAIN, Instruments, PlainVenue, Told, config_of, make_roster, with_list
+
+KITE = with_list(Instruments({"X": 1, "Y": 2}).resolve)
+FACTS = {"binance": PLAIN, "kite": KITE, "other": PlainVenue(name="other")}
+
+
+def venue(*symbols: str, name: str = "binance", **keys: Any) -> dict[str, Any]:
+    return {"name": name, "symbols": list(symbols), **keys}
+
+
+class Daemon:
+    """What a reload needs of one."""
+
+    def __init__(self, instance: Instance, folder: Path, config: Config) -> None:
+        self.told = Told()
+        self.roster: Roster = make_roster(instance, self.told, config.venues, FACTS)
+        self.told.take()
+        self.folder = folder
+        self.credentials = Credentials(
+            wanted_fields(config.venues, FACTS),
+            environment={"XDG_CONFIG_HOME": str(folder.parent.parent)},
+            system_folder=folder / "none",
+        )
+        self.credentials.read()
+        self.next: Callable[[], Config] = lambda: config
+        self.opened: list[str] = []
+        self.reload = Reload(
+            config,
+            self._read,
+            FACTS,
+            self.roster,
+            self.credentials,
+            self.told.tell,
+            self._open,
+        )
+
+    def _read(self) -> Config:
+        return self.next()
+
+    def _open(self, config: VenueConfig) -> None:
+        self.opened.append(config.name)
+
+    def take_over(self, *venues: dict[str, Any], **keys: Any) -> dict[str, Any]:
+        config = config_of(*venues, facts=FACTS, **keys)
+        self.next = lambda: config
+        return dict(asyncio.run(self._bounded()))
+
+    async def _bounded(self) -> Any:
+        async with asyncio.timeout(20):
+            return await self.reload()
+
+    def wanted(self, name: str = "binance") -> set[str]:
+        return set(self.roster.subscriptions.symbols(name))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "mdsys" / "credentials"
+    made.mkdir(parents=True, mode=0o700)
+    return made
+
+
+@pytest.fixture
+def instance() -> Iterator[Instance]:
+    with running(geometry(rings=2, feeds=2)) as each:
+        yield each
+
+
+def start(instance: Instance, folder: Path, *venues: dict[str, Any]) -> Daemon:
+    return Daemon(instance, folder, config_of(*venues, facts=FACTS))
+
+
+def write(folder: Path, name: str, value: str) -> None:
+    file = folder / name
+    file.unlink(missing_ok=True)
+    file.write_text(f'key = "{value}"\n')
+    file.chmod(0o600)
+
+
+def test_symbols_come_and_go_and_those_of_ctl_stay(instance: Instance, folder: Path) -> None:
+    daemon = start(instance, folder, venue("A", "B"))
+    asyncio.run(daemon.roster.subscribe(["BINANCE:Z"]))
+    daemon.told.take()
+    answer = daemon.take_over(venue("B", "C"))
+    assert daemon.wanted() == {"B", "C", "Z"}
+    assert daemon.told.summary() == [("remove", 1, ["A"]), ("add", 1, ["C"])]
+    assert answer["subscribed"]["accepted"] == answer["unsubscribed"]["accepted"] == 1
+    assert answer["not_reloaded"] == []
+    again = daemon.take_over(venue("B", "C"))
+    assert again["subscribed"]["accepted"] == 0
+    assert daemon.told.take() == []
+
+
+def test_venue_comes_with_its_table_and_goes_with_all_of_its_symbols(
+    instance: Instance, folder: Path
+) -> None:
+    daemon = start(instance, folder, venue("A"))
+    daemon.take_over(venue("A"), venue("O", name="other"))
+    assert daemon.opened == ["other"]
+    assert daemon.told.summary() == [("connect", 2, ["O"])]
+    asyncio.run(daemon.roster.subscribe(["OTHER:P"]))
+    answer = daemon.take_over(venue("A"))
+    assert list(daemon.roster.desks) == ["binance"]
+    assert daemon.told.summary()[-1] == ("close", 2)
+    assert answer["unsubscribed"]["accepted"] == 2
+    assert (
+        "no [[venue]] other" in asyncio.run(daemon.roster.subscribe(["OTHER:P"])).refused["OTHER:P"]
+    )
+
+
+def test_what_only_a_restart_takes_over_is_named_key_by_key_and_not_taken(
+    instance: Instance, folder: Path
+) -> None:
+    daemon = start(instance, folder, venue("A"))
+    answer = daemon.take_over(
+        venue("A", "B", channels=["quote"], url="ws://127.0.0.1:1", batch_size=7),
+        rings={"num_buffers": 5},
+        instance="other",
+        metrics={"listen": "127.0.0.1:9"},
+    )
+    assert answer["not_reloaded"] == [
+        "instance",
+        "rings.num_buffers",
+        "metrics.listen",
+        "venue[0].channels",
+        "venue[0].url",
+        "venue[0].batch_size",
+    ]
+    assert daemon.wanted() == {"A", "B"}
+    (plan,) = daemon.roster.plans_of_feed(0)
+    assert plan.channels == ("trade",)
+    assert plan.url is None
+
+
+def test_wrong_configuration_is_refused_with_its_problems_and_changes_nothing(
+    instance: Instance, folder: Path
+) -> None:
+    daemon = start(instance, folder, venue("A"))
+
+    def wrong() -> Config:
+        raise ConfigError("f.toml: rings.num_bufers: unknown key", "f.toml: venue: none")
+
+    daemon.next = wrong
+    with pytest.raises(Refused, match=r"unknown key\nf\.toml: venue: none"):
+        asyncio.run(daemon._bounded())
+    assert daemon.wanted() == {"A"}
+    assert daemon.told.take() == []
+
+
+def test_daemon_without_a_file_cannot_reload(instance: Instance, folder: Path) -> None:
+    daemon = start(instance, folder, venue("A"))
+    daemon.reload._read = None
+    with pytest.raises(Refused, match="not started from a file"):
+        asyncio.run(daemon._bounded())
+
+
+def test_denied_connections_dial_again_when_their_own_secret_has_changed(
+    instance: Instance, folder: Path
+) -> None:
+    write(folder, "a", "old-secret-a")
+    write(folder, "b", "old-secret-b")
+    kite = venue(
+        "X",
+        "Y",
+        name="kite",
+        channels=["ticker"],
+        credentials=["a", "b"],
+        limits={"connections": 1, "symbols_per_connection": 1},
+    )
+    daemon = start(instance, folder, kite)
+    asyncio.run(daemon.roster.subscribe(["KITE:X", "KITE:Y"]))
+    keys = {n: each.placed.key for n, each in daemon.roster.connections.all.items()}
+    assert sorted(key or "" for key in keys.values()) == ["a", "b"]
+    for each in daemon.roster.connections.all.values():
+        each.state = "denied"
+    daemon.told.take()
+    write(folder, "b", "new-secret-b")
+    answer = daemon.take_over(kite)
+    (number,) = (n for n, key in keys.items() if key == "b")
+    assert answer["credentials_changed"] == ["b"]
+    assert answer["redialled"] == [number]
+    assert [order for _, order in daemon.told.take()] == [Redial(number)]
+
+
+def test_secret_that_can_no_longer_be_read_is_told_and_the_old_one_goes_on(
+    instance: Instance, folder: Path
+) -> None:
+    write(folder, "a", "old-secret-a")
+    kite = venue("X", name="kite", channels=["ticker"], credentials=["a"])
+    daemon = start(instance, folder, kite)
+    (folder / "a").chmod(0o644)
+    answer = daemon.take_over(kite)
+    assert "chmod 600" in answer["credential_problems"]["a"]
+    assert daemon.credentials.secret("a") == {"key": "old-secret-a"}
+
+
+def test_new_key_gives_room_for_more_connections_and_a_key_that_goes_is_named(
+    instance: Instance, folder: Path
+) -> None:
+    write(folder, "a", "secret-a")
+    write(folder, "b", "secret-b")
+    keys: dict[str, Any] = {
+        "name": "kite",
+        "channels": ["ticker"],
+        "limits": {"connections": 1, "symbols_per_connection": 1},
+    }
+    daemon = start(instance, folder, venue("X", credentials=["a"], **keys))
+    asyncio.run(daemon.roster.subscribe(["KITE:X"]))
+    full = asyncio.run(daemon.roster.subscribe(["KITE:Y"]))
+    assert "1 key of 1 connection each" in full.refused["KITE:Y"]
+    daemon.take_over(venue("X", "Y", credentials=["a", "b"], **keys))
+    placed = daemon.roster.placement.symbols("kite")
+    assert {symbol: each.key for symbol, each in placed.items()} == {"X": "a", "Y": "b"}
+    answer = daemon.take_over(venue("X", "Y", credentials=["b"], **keys))
+    assert answer["not_reloaded"] == ["venue[0].credentials"]
+    assert placed["X"].key == "a"
