@@ -5,20 +5,59 @@
 #include <string.h>
 
 #include "decode_binance.h"
-
-#define MD_DECODER_COUNT 2u
+#if __has_include("decode_kraken.h")
+#include "decode_kraken.h"
+#endif
+#if __has_include("decode_coinbase.h")
+#include "decode_coinbase.h"
+#endif
+#if __has_include("decode_kite.h")
+#include "decode_kite.h"
+#endif
+#if __has_include("decode_openalgo.h")
+#include "decode_openalgo.h"
+#endif
+#if __has_include("decode_alpaca.h")
+#include "decode_alpaca.h"
+#endif
+#if __has_include("decode_massive.h")
+#include "decode_massive.h"
+#endif
 
 static const struct md_decoder {
     const char *name;
     md_decode_fn decode;
-} md_decoders[MD_DECODER_COUNT] = {
+} md_decoders[] = {
     {"binance_spot", md_decode_binance_spot},
     {"binance_usdm", md_decode_binance_usdm},
+    {"binance_coinm", md_decode_binance_usdm}, /* the same frames, with "ps" more */
+#if __has_include("decode_kraken.h")
+    {"kraken", md_decode_kraken},
+    {"kraken_v1", md_decode_kraken_v1},
+#endif
+#if __has_include("decode_coinbase.h")
+    {"coinbase_exchange", md_decode_coinbase_exchange},
+    {"coinbase_advanced", md_decode_coinbase_advanced},
+#endif
+#if __has_include("decode_kite.h")
+    {"kite", md_decode_kite},
+#endif
+#if __has_include("decode_openalgo.h")
+    {"openalgo", md_decode_openalgo},
+#endif
+#if __has_include("decode_alpaca.h")
+    {"alpaca", md_decode_alpaca},
+#endif
+#if __has_include("decode_massive.h")
+    {"massive", md_decode_massive},
+#endif
 };
+
+#define MD_DECODER_COUNT (sizeof md_decoders / sizeof md_decoders[0])
 
 /* Returns NULL when there is none of this name. */
 static inline md_decode_fn md_decoder_named(const char *name) {
-    for (unsigned i = 0; i < MD_DECODER_COUNT; i++) {
+    for (size_t i = 0; i < MD_DECODER_COUNT; i++) {
         if (strcmp(md_decoders[i].name, name) == 0) {
             return md_decoders[i].decode;
         }
