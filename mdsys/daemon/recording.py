@@ -64,7 +64,11 @@ class Recording:
         """
         feed = self._feed(request)
         size = request.get("ring_size", RING_SIZE)
-        if not _is_integer(size) or not RING_SIZES[0] <= size <= RING_SIZES[1] or size & (size - 1):
+        if (
+            not isinstance(size, int)
+            or not RING_SIZES[0] <= size <= RING_SIZES[1]
+            or size & (size - 1)
+        ):
             raise Refused(f"ring_size: {shown(size)} is no power of 2 in {list(RING_SIZES)}")
         if feed in self._rings:
             raise Refused(f"feed {feed} is being recorded already")
@@ -113,7 +117,7 @@ class Recording:
 
     def _feed(self, request: Mapping[str, Any]) -> int:
         feed = request.get("feed")
-        if not _is_integer(feed) or not 0 <= feed < self._feed_count:
+        if not isinstance(feed, int) or isinstance(feed, bool) or not 0 <= feed < self._feed_count:
             raise Refused(f"feed: {shown(feed)} is not in [0, {self._feed_count - 1}]")
         return feed
 
@@ -136,7 +140,3 @@ def _new_ring(size: int) -> int:
         os.close(fd)
         raise
     return fd
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

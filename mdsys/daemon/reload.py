@@ -106,6 +106,7 @@ class Reload:
         came = await self._roster.subscribe(difference.added)
         self._config = new
         redialled = self._redial(set(reread.changed))
+        self._roster.look_up_again()
         for name, why in reread.problems.items():
             log.warning("%s", why if name in why else f"credential {name}: {why}")
         if difference.fixed:
@@ -130,10 +131,13 @@ class Reload:
         return [f"{venue.upper()}:{symbol}" for symbol in symbols]
 
     def _redial(self, changed: set[str]) -> list[int]:
-        """Have those dial again that were denied with a secret that has been replaced."""
+        """Have those dial again that were denied with a secret that has been replaced.
+
+        Where there is no secret, somebody has opened another door, or wants to see.
+        """
         redialled: list[int] = []
         for number, each in self._roster.connections.all.items():
-            if each.state == "denied" and each.placed.key in changed:
+            if each.state == "denied" and each.placed.key in (None, *changed):
                 self._tell(each.placed.feed, [Redial(number)])
                 redialled.append(number)
         return redialled

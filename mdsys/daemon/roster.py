@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mdsys import _native
@@ -37,6 +38,9 @@ from mdsys.wording import plural
 
 SCALE = 8
 """Decimals of prices and sizes where the venue gives none."""
+
+DENYING = (401, 403)
+"""HTTP statuses of a list that our credential does not open."""
 
 log = logging.getLogger("mdsys.daemon")
 
@@ -67,6 +71,12 @@ class VenueDesk:
     """Symbol -> what names it in frames, where the venue's list told."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One change at a time: a look-up takes long."""
+    trouble: str | None = None
+    """Why the venue's list cannot be had."""
+    denied: bool = False
+    """It is for our credential, and so not asked for again until told to."""
+    mended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it may be worth another try."""
 
 
 class Roster:
@@ -80,6 +90,7 @@ class Roster:
         secret_of: The secret of a credential's name.
         fetch_of: A venue's REST.
         now_ns: ns since the epoch.
+        remedy_of: What to do when a venue does not take the credential of a name.
     """
 
     def __init__(
@@ -91,6 +102,7 @@ class Roster:
         secret_of: Callable[[str | None], Secret],
         fetch_of: Callable[[str], Fetch],
         now_ns: Callable[[], int] = time.time_ns,
+        remedy_of: Callable[[str], str] = "replace {}".format,
     ) -> None:
         self._instance = instance
         self._directory = directory
@@ -98,6 +110,7 @@ class Roster:
         self._secret_of = secret_of
         self._fetch_of = fetch_of
         self._now_ns = now_ns
+        self._remedy_of = remedy_of
         self.placement = Placement(rings)
         self.subscriptions = Subscriptions()
         self.connections = Connections()
@@ -147,9 +160,15 @@ class Roster:
                 self._looking_up.add(task)
                 task.add_done_callback(self._looking_up.discard)
 
+    def look_up_again(self) -> None:
+        """Ask again at once for lists that could not be had: something may have been mended."""
+        for desk in self.desks.values():
+            desk.mended.set()
+
     async def _look_up(self, desk: VenueDesk) -> None:
         backoff = Backoff(first_s=5.0, max_s=300.0)
         while True:
+            desk.mended.clear()
             async with desk.lock:
                 waiting = [
                     symbol
@@ -160,15 +179,30 @@ class Roster:
                     refused = await self._resolve_and_place(desk, waiting)
                     break
                 except FeedError as error:
-                    words = str(error)
-            delay_s = backoff.next_s()
-            log.warning(
-                "%s: symbols cannot be looked up: %s; next try in %.1f s",
-                *(desk.config.name, words, delay_s),
-            )
-            await asyncio.sleep(delay_s)
+                    desk.trouble = str(error)
+                    desk.denied = getattr(error, "status", None) in DENYING
+            await self._stay_away(desk, backoff.next_s())
+        desk.trouble, desk.denied = None, False
         for symbol, why in refused.items():
             log.warning("%s: %s refused: %s", desk.config.name, symbol, why)
+
+    async def _stay_away(self, desk: VenueDesk, delay_s: float) -> None:
+        """Wait until another look-up may succeed; a venue that denies us is left alone."""
+        key = next(iter(desk.config.credentials), None)
+        if desk.denied and key is not None:
+            log.error(
+                "%s: symbols cannot be looked up: %s; not asked again until told to: %s",
+                *(desk.config.name, desk.trouble, self._remedy_of(key)),
+            )
+            await desk.mended.wait()
+            return
+        log.warning(
+            "%s: symbols cannot be looked up: %s; next try in %.1f s",
+            *(desk.config.name, desk.trouble, delay_s),
+        )
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await desk.mended.wait()
 
     def stop(self) -> None:
         """Look nothing up any more."""

@@ -147,7 +147,7 @@ class Status:
                 "subscribe it again",
             }
         if not number:
-            return {"why": f"{venue}'s list of symbols is being asked for it", "remedy": None}
+            return self._unplaced(desk)
         feed = self._feeds.all[answer["connection"]["feed"]]
         if feed.state != "running":
             return {
@@ -164,6 +164,18 @@ class Status:
             }
         return self._silent(desk, answer)
 
+    def _unplaced(self, desk: VenueDesk) -> dict[str, str | None]:
+        venue = desk.config.name
+        if desk.trouble is None:
+            return {"why": f"{venue}'s list of symbols is being asked for it", "remedy": None}
+        key = next(iter(desk.config.credentials), None)
+        return {
+            "why": f"{venue}'s list of symbols cannot be had: {desk.trouble}",
+            "remedy": self._credentials.where(key, self._instance)
+            if desk.denied and key is not None
+            else "it is asked for again by itself",
+        }
+
     def _down(self, connection: Connection) -> dict[str, str | None]:
         number, words = connection.placed.number, connection.words
         said = f": {words}" if words else ""
@@ -171,7 +183,9 @@ class Status:
             key = connection.placed.key
             return {
                 "why": f"the venue does not let connection {number} in{said}",
-                "remedy": None if key is None else self._credentials.where(key, self._instance),
+                "remedy": f"mdsys ctl reload --instance {self._instance}, to have it dialled again"
+                if key is None
+                else self._credentials.where(key, self._instance),
             }
         return {
             "why": f"connection {number} is {connection.state}{said}",

@@ -168,6 +168,7 @@ class Supervisor:
             self._tell,
             self._credentials.secret,
             self._fetch_of,
+            remedy_of=lambda key: self._credentials.where(key, config.instance),
         )
         self._roster.on_gone = self._snapshots.forget
         sessions: dict[str, Sessions] = {}

@@ -10,6 +10,7 @@ from typing import Any
 
 from picows import WSProtocolError, WSTransport
 
+from mdsys.feed.hangup import Hangup
 from mdsys.feed.outbox import Outbox, Sleep
 from mdsys.feed.permits import CONNECT, MESSAGE, Grant, NotPermitted, Permits
 from mdsys.feed.plan import ConnectionPlan
@@ -66,6 +67,7 @@ class Socket:
     """An ``mdsys._listener.FrameListener``."""
     transport: WSTransport
     outbox: Outbox
+    hangup: Hangup
     veil: Veil
     shown: str
     """Its address, without secrets."""
@@ -85,6 +87,7 @@ class Socket:
         if not gone.cancelled():
             gone.exception()  # it is looked at by ``why``, or by nobody
         self.talking.cancel()
+        self.hangup.close()
         self.outbox.close()
         self.grant.ended()
 
@@ -258,6 +261,7 @@ class Dialler:
                 listener,
                 transport,
                 outbox,
+                Hangup(transport.underlying_transport),
                 veil,
                 dial.shown,
                 self._clock(),

@@ -30,7 +30,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory, PyMemoryView_GET_BUFFER
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy, memmove, strlen
 
 from picows.picows cimport WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
@@ -161,6 +161,7 @@ cdef extern from "feed.h" nogil:
         md_audience *audiences
         int64_t ts_event
         uint32_t channels
+        uint32_t symbol_count
         uint32_t overlapping
         bint books_by_rest
         uint32_t wish_count
@@ -265,8 +266,20 @@ cdef extern from "capture.h" nogil:
                         uint32_t socket_number)
 
 
+cdef extern from "foresee.h" nogil:
+    const uint32_t MD_FORESEE_SYMBOLS_MIN
+    const uint32_t MD_FORESEE_AHEAD
+    struct md_foresight:
+        const char *marker
+        size_t marker_size
+    void md_foresee(const md_feed *feed, md_foresight *sight, const char *frame, size_t size)
+
+
 cdef extern from "decoders.h" nogil:
-    md_decode_fn md_decoder_named(const char *name)
+    struct md_decoder:
+        md_decode_fn decode
+        const char *marker
+    const md_decoder *md_decoder_find(const char *name)
 
 
 log = logging.getLogger("mdsys.feed")
@@ -626,12 +639,14 @@ cdef class VenueFeed:
     cdef dict links      # socket -> (connection, the FrameListener)
     cdef md_feed feed
     cdef md_decode_fn decode
+    cdef const char *marker
     cdef int64_t log_next_ns
     cdef public object on_wish
     """Called without arguments after a read that made a book wish for a snapshot; `take_wishes`."""
 
     def __cinit__(self, Feed feed not None, decoder, str venue, names, symbols, cache, *,
                   wires=None, channels=None, bint binary=False, bint books_by_rest=False):
+        cdef const md_decoder *found
         self.owner = feed
         self.symbols = symbols
         self.cache = cache
@@ -642,9 +657,11 @@ cdef class VenueFeed:
         self.binary = binary
         self.decoder = decoder if isinstance(decoder, str) else None
         if isinstance(decoder, str):
-            self.decode = md_decoder_named(decoder.encode())
-            if self.decode == NULL:
+            found = md_decoder_find(decoder.encode())
+            if found == NULL:
                 raise ValueError(f"no decoder is named {decoder}")
+            self.decode = found.decode
+            self.marker = found.marker
         else:
             self.python = decoder
         if md_feed_init(&self.feed, feed.rings, <uint32_t>len(feed.places), feed.counters,
@@ -941,10 +958,26 @@ cdef class Intake:
         cdef const uint8_t *end = at + self.held + size
         cdef Py_ssize_t frame_size = FOREIGN
         cdef Py_ssize_t header_size
+        cdef const uint8_t *ahead = at
+        cdef uint32_t ahead_count = 0  # frames in [at, ahead)
+        cdef bint foresees = listener.foresees()
         self.held = 0
         listener.by_intake = True
         listener.begin_read()
         while listener.takes_data():  # a control frame's handler may close it
+            if foresees:
+                while ahead_count <= MD_FORESEE_AHEAD:
+                    frame_size = data_frame_size(ahead, end - ahead, listener.opcode)
+                    if frame_size <= 0 or frame_size > end - ahead:
+                        break
+                    header_size = 2 if frame_size < 2 + 126 else 4
+                    md_foresee(listener.feed, &listener.foresight,
+                               <const char *>ahead + header_size,
+                               <size_t>(frame_size - header_size))
+                    ahead += frame_size
+                    ahead_count += 1
+                if ahead_count != 0:
+                    ahead_count -= 1
             frame_size = data_frame_size(at, end - at, listener.opcode)
             if frame_size <= 0 or frame_size > end - at:
                 break
@@ -989,6 +1022,7 @@ cdef class FrameListener(WSListener):
     cdef md_counter_block *counters
     cdef md_decode_fn decode
     cdef md_connection socket
+    cdef md_foresight foresight
     cdef uint32_t connection
     cdef uint8_t opcode  # first byte of a whole data frame
     cdef object on_control
@@ -1029,6 +1063,8 @@ cdef class FrameListener(WSListener):
         self.feed = &venue.feed
         self.counters = venue.feed.counters
         self.decode = venue.decode
+        self.foresight.marker = venue.marker
+        self.foresight.marker_size = 0 if venue.marker == NULL else strlen(venue.marker)
         self.connection = connection
         self.on_control = on_control
         self.fragment_type = -1
@@ -1164,6 +1200,11 @@ cdef class FrameListener(WSListener):
             md_feed_flush(self.feed, now)
 
     # ---- frames ----
+
+    cdef bint foresees(self) noexcept:
+        """Whether it pays to look at the frames to come."""
+        return (self.foresight.marker != NULL
+                and self.feed.symbol_count >= MD_FORESEE_SYMBOLS_MIN)
 
     cdef bint takes_data(self) noexcept:
         """Whether a data message may come next, and need not go by picows."""

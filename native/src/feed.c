@@ -1,17 +1,26 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* madvise */
+#endif
+
 #include "feed.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "capture.h"
 #include "publish.h"
 
-enum { RESTART_COUNT = 32 };
+enum { RESTART_COUNT = 32, HUGE_PAGE_SIZE = 2 << 20 };
 #define RESTART_DISTANCE (UINT64_C(1) << 20)
 
 static struct md_feed_symbol *new_table(uint32_t places) {
     size_t size = (size_t)places * sizeof(struct md_feed_symbol);
-    struct md_feed_symbol *table = aligned_alloc(64, size);
+    bool huge = size % HUGE_PAGE_SIZE == 0;
+    struct md_feed_symbol *table = aligned_alloc(huge ? HUGE_PAGE_SIZE : 64, size);
     if (table != NULL) {
+        if (huge) { /* looked up once a frame, each time on another page */
+            madvise(table, size, MADV_HUGEPAGE);
+        }
         memset(table, 0, size);
     }
     return table;

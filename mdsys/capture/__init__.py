@@ -1,0 +1,1 @@
+"""Frames as they came: recorded, read back as records, replayed."""

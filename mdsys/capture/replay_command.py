@@ -1,0 +1,100 @@
+"""``mdsys replay``: an instance of its own out of a capture."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+from mdsys.capture.foreign import DIALECTS
+from mdsys.capture.replay import Replay
+from mdsys.capture.source import open_source
+from mdsys.config import instance_name
+from mdsys.errors import ConfigError, ExitCode
+
+PROGRESS_S: Final = 1.0
+PROGRESS_QUIET_S: Final = 30.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command line."""
+    parser.add_argument("capture", type=Path, metavar="DIR|FILE", help="what mdsys record wrote")
+    parser.add_argument(
+        "--instance",
+        type=checked_instance,
+        required=True,
+        metavar="I",
+        help="the name to run under",
+    )
+    parser.add_argument(
+        "--speed", type=_speed, default=1.0, metavar="X|max", help="times the recorded pace"
+    )
+    parser.add_argument(
+        "--readers", type=int, default=0, metavar="N", help="wait for so many readers first"
+    )
+    parser.add_argument(
+        "--venue", choices=sorted(DIALECTS), help="whose frames another's recording holds"
+    )
+
+
+def checked_instance(text: str) -> str:
+    """Return an instance's name, if it can be one."""
+    try:
+        return instance_name(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    speed = float(text)
+    if not 0 < speed < float("inf"):
+        raise ValueError(text)
+    return speed
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Replay until the end or Ctrl-C.
+
+    Raises:
+        InstanceInUse: The instance runs.
+        CaptureError: It is no capture, or damaged.
+        HostError: There is no room.
+    """
+    source = open_source(arguments.capture, arguments.venue)
+
+    async def run() -> str:
+        replay = Replay(
+            source, arguments.instance, speed=arguments.speed, reader_count=arguments.readers
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, replay.stop)
+        showing = asyncio.create_task(_show(replay))
+        try:
+            summary = await replay.run(_say)
+        finally:
+            showing.cancel()
+        return summary.words()
+
+    _say(asyncio.run(run()))
+    return ExitCode.OK
+
+
+async def _show(replay: Replay) -> None:
+    terminal = sys.stderr.isatty()
+    while True:
+        await asyncio.sleep(PROGRESS_S if terminal else PROGRESS_QUIET_S)
+        text = f"mdsys replay: {replay.summary.words()}"
+        print(
+            f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr
+        )
+
+
+def _say(text: str) -> None:
+    erase = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{erase}mdsys replay: {text}", file=sys.stderr, flush=True)
