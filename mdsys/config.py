@@ -339,6 +339,7 @@ def _venue(
     # Where connections are few, a profile's figure would only leave them half empty.
     usual = profile.max_symbols_per_connection if limits.connections is None else SYMBOLS_MAX
     asked = table.take("max_symbols_per_connection", checks.integer(1, SYMBOLS_MAX), usual)
+    url = table.take("url", checks.url("ws", "wss"), None)
     credentials = table.take("credentials", checks.list_of(checks.credential_name), ())
     if limits.connections == 1 and len(credentials) <= 1:
         asked = SYMBOLS_MAX  # whatever was asked for: there is no other connection
@@ -347,8 +348,8 @@ def _venue(
         name=name,
         symbols=tuple(dict.fromkeys(listed + in_file)),
         channels=channels,
-        url=table.take("url", checks.url("ws", "wss"), None),
-        rest_url=table.take("rest_url", checks.url("http", "https"), None),
+        url=url,
+        rest_url=table.take("rest_url", checks.url("http", "https"), checks.local_rest(url)),
         credentials=credentials,
         calendar=table.take("calendar", checks.calendar_name, None),
         max_symbols_per_connection=min(

@@ -7,6 +7,7 @@ wrong, without the place: the table that asked knows it. Some of these make a ch
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -362,6 +363,24 @@ def url(*schemes: str) -> Callable[[object], str]:
         return text
 
     return check
+
+
+def local_rest(url: str | None) -> str | None:
+    """Return where REST goes by default beside a ``url`` of this very host: to the same port.
+
+    A stand-in for the venue is asked for everything: nothing of a test goes to the venue itself.
+    """
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost" or host.endswith(".localhost")
+    if not local:
+        return None
+    return urlunsplit(("https" if parts.scheme == "wss" else "http", parts.netloc, "", "", ""))
 
 
 def masked_url(text: str) -> str:

@@ -58,7 +58,6 @@ class MarketDataSystem:
         self._file = None if isinstance(config, Mapping) else str(Path(config).absolute())
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
-        self._owner = os.getpid()
         self._credentials_fd = -1
         self._config = self._handover(-1).read_config()
         self.instance = self._config.instance
@@ -159,8 +158,6 @@ class MarketDataSystem:
 
     def stop(self) -> None:
         """Stop the daemon in order, and wait for its end; it can be started again."""
-        if self._owner != os.getpid():  # a fork of the program: the daemon is not its child
-            return
         process, self._process = self._process, None
         if process is not None:
             process.terminate()
@@ -193,7 +190,6 @@ class MarketDataSystem:
     def _launch(self, credentials: Mapping[str, Mapping[str, str]]) -> None:
         """Start the daemon, and wait until it is up."""
         self.stop()  # reaps one that has ended by itself
-        self._owner = os.getpid()
         self._hand(credentials)
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
         with os.fdopen(read_fd, "rb") as answer:

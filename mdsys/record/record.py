@@ -51,12 +51,12 @@ class Status(IntEnum):
     CONNECTION_UP = 1
     CONNECTION_DOWN = 2
     GAP = 3
-    STALE = 4  # reserved
-    RESYNC = 5  # reserved
+    STALE = 4
+    RESYNC = 5
     LAPPED = 6  # reserved
     FRAME_REFUSED = 7
     VALUE_REFUSED = 8
-    FRAME_INCOMPLETE = 9  # reserved
+    FRAME_INCOMPLETE = 9
     WRITER_RESTARTED = 10
     SYMBOL_REFUSED = 11
     READER_EJECTED = 12

@@ -67,7 +67,8 @@ class Newcomer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.environment = {**os.environ, "PATH": path}
+        self.environment = {**os.environ, "PATH": path, "HOME": str(folder)}
+        self.environment.pop("XDG_CONFIG_HOME", None)
 
     def type(self, line: str, *more: str) -> str:
         """Run a line to its end; return what it prints."""
@@ -141,7 +142,7 @@ def test_a_newcomer_sees_ticks_in_the_terminal_in_python_and_in_c(
         address = sim.stdout.readline().strip().rpartition("/")[2]
         assert ADDRESS in readme.files["feed.toml"]
         for file, text in readme.files.items():
-            head = f'instance = "{name}"\n' if file.endswith(".toml") else ""
+            head = f'instance = "{name}"\n' if "[[venue]]" in text else ""
             ours = text.replace(ADDRESS, address).replace('"default"', f'"{name}"')
             (tmp_path / file).write_text(head + ours)
 
@@ -154,15 +155,31 @@ def test_a_newcomer_sees_ticks_in_the_terminal_in_python_and_in_c(
         assert len(lines) == 40
         assert all(" BINANCE:SYM00000" in line for line in lines)
         assert name in newcomer.type(readme.take("mdsys", "stat"), "--instance", name)
-        assert "BTCUSDT" in newcomer.type(readme.take("mdsys", "check"))
+        assert "BTCUSDT" in newcomer.type(readme.take("mdsys", "check", "--config", "binance.toml"))
 
-        wait_for_trade_and_quote(name, "BINANCE:SYM000000")
-        program, strategy = readme.python
+        told = newcomer.type(readme.take("mdsys", "ctl", "subscribe"), "--instance", name)
+        assert "1 symbol, 0 unchanged, 0 refused" in told
+        told = newcomer.type(readme.take("mdsys", "ctl", "status", "#"), "--instance", name)
+        assert re.search(r"^symbols +3 ", told, re.MULTILINE)
+        told = newcomer.type(
+            readme.take("mdsys", "ctl", "status", "BINANCE:SYM000002"), "--instance", name
+        )
+        assert told.startswith("BINANCE:SYM000002: ")
+
+        recorder = stack.enter_context(
+            newcomer.start(
+                with_instance(readme.take("mdsys", "record"), name), stderr=subprocess.PIPE
+            )
+        )
+
+        wait_for_everything(name, "BINANCE:SYM000000")
+        program, strategy, inside, backtest = readme.python
         assert 'attach("default")' in program
         (tmp_path / "watch.py").write_text(program.replace('"default"', f'"{name}"'))
-        trades, bid = newcomer.type("python watch.py").strip().rsplit("\n", 1)
+        trades, bid, level = newcomer.type("python watch.py").strip().rsplit("\n", 2)
         assert re.fullmatch(r"\[[\d. \n]*\]", trades), trades
         assert int(bid) > 0
+        assert re.fullmatch(r"\(Decimal\('[\d.]+'\), Decimal\('[\d.]+'\)\)", level)
 
         (tmp_path / "strategy.py").write_text(strategy.replace('"default"', f'"{name}"'))
         with newcomer.start("python strategy.py", stdout=subprocess.PIPE) as running:
@@ -182,9 +199,41 @@ def test_a_newcomer_sees_ticks_in_the_terminal_in_python_and_in_c(
             for _ in range(3):
                 assert float(trader.stdout.readline()) > 0
 
+        end_of_recording(recorder, newcomer.folder / "captures")
+        (tmp_path / "backtest.py").write_text(backtest)
+        assert re.match(r"\d+ \[[\d. ]+\]\n", newcomer.type("python backtest.py"))
+
         assert daemon.end(signal.SIGINT) == 0
+        (tmp_path / "inside.py").write_text(inside)
+        funnel = ast.literal_eval(newcomer.type("python inside.py"))
+        assert funnel["desired"] == funnel["confirmed"] == 9  # three channels of three symbols
+
+        again = stack.enter_context(instance())
+        newcomer.type(
+            readme.take("mdsys", "replay").replace("--instance again", f"--instance {again}")
+        )
+        newcomer.type(f"mdsys clean --instance {again}")
+
+        (tmp_path / "nse.txt").write_text("NSE:INFY\n")
+        newcomer.type(readme.take("install"))
+        assert "NSE:INFY" in newcomer.type(readme.take("mdsys", "check", "--config", "kite.toml"))
         assert "removed" in newcomer.type(readme.take("mdsys", "clean"), "--instance", name)
         assert readme.commands == [], "nobody has tried these"
+
+
+def with_instance(line: str, name: str) -> str:
+    """Return a command as it is typed where the instance is another."""
+    return f"{line.partition(' # ')[0]} --instance {name}"
+
+
+def end_of_recording(recorder: subprocess.Popen[str], folder: Path) -> None:
+    """Send Ctrl-C once something has been recorded."""
+    assert recorder.stderr is not None
+    while not any(each.stat().st_size for each in folder.glob("*.zst")):
+        assert recorder.stderr.readline(), "the recorder has ended"
+    recorder.send_signal(signal.SIGINT)
+    recorder.communicate(timeout=PATIENCE_S)
+    assert recorder.returncode == 0
 
 
 def readers_of(name: str) -> list[dict[str, Any]]:
@@ -194,9 +243,9 @@ def readers_of(name: str) -> list[dict[str, Any]]:
     return list(readers)
 
 
-def wait_for_trade_and_quote(name: str, symbol: str) -> None:
-    """Wait until a symbol has had both; each poll waits for a record."""
+def wait_for_everything(name: str, symbol: str) -> None:
+    """Wait until a symbol has had trade, quote and book; each poll waits for a record."""
     with mdsys.attach(name) as md:
         reader = md.reader([symbol])
-        while md.last_quote(symbol) is None or md.last_trade(symbol) is None:
+        while None in (md.last_quote(symbol), md.last_trade(symbol), md.book(symbol)):
             assert len(reader.poll(timeout=PATIENCE_S)), f"{symbol} is silent"

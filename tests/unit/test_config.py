@@ -869,3 +869,27 @@ def test_whatever_stands_in_a_file_it_is_accepted_or_refused(values: Any) -> Non
     document = values if isinstance(values, dict) else {"venue": values}
     with contextlib.suppress(ConfigError):
         assert config.parse(document, venues=VENUES).venues
+
+
+@pytest.mark.parametrize(
+    ("url", "rest"),
+    [
+        (None, None),
+        ("ws://127.0.0.1:9001", "http://127.0.0.1:9001"),
+        ("ws://127.9.9.9:9001/x?y=1", "http://127.9.9.9:9001"),
+        ("wss://localhost:443", "https://localhost:443"),
+        ("ws://[::1]:9001", "http://[::1]:9001"),
+        ("ws://10.0.0.1:9001", None),
+        ("wss://stream.example.com", None),
+        ("wss://localhost.example.com", None),
+    ],
+)
+def test_a_stand_in_on_this_host_is_asked_by_rest_as_well(
+    url: str | None, rest: str | None
+) -> None:
+    table = {"name": "binance", "symbols": ["BTCUSDT"]} | ({"url": url} if url else {})
+    found = config.parse({"venue": [table]}, venues=VENUES)
+    assert found.venues[0].rest_url == rest
+    own = table | {"rest_url": "https://api.example.com"}
+    given = config.parse({"venue": [own]}, venues=VENUES)
+    assert given.venues[0].rest_url == "https://api.example.com"
