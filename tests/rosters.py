@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mdsys.config import Config, VenueConfig, parse
+from mdsys.daemon.rest import RestError
 from mdsys.daemon.roster import Roster
 from mdsys.errors import FeedError
 from mdsys.feed.orders import Close, Connect, Order, Subscribe, Unsubscribe
@@ -41,6 +42,7 @@ class Instruments:
     def __init__(self, tokens: Mapping[str, int]) -> None:
         self.tokens = dict(tokens)
         self.reachable = True
+        self.denies = False
         self.asked: list[list[str]] = []
         self.secrets: list[dict[str, str]] = []
 
@@ -53,6 +55,8 @@ class Instruments:
         await fetch("/instruments")
         if not self.reachable:
             raise FeedError("kite: no answer")
+        if self.denies:
+            raise RestError("kite: HTTP 403: bad token", 403)
         return {
             symbol: Resolution(self.tokens[symbol].to_bytes(4, "big"), 2, 0)
             if symbol in self.tokens

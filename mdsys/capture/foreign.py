@@ -33,7 +33,7 @@ SNIFF_LINES: Final = 2000
 DEPTH: Final = 32768
 SCALE: Final = 8
 ALL_CHANNELS: Final = 0x1F
-_SYMBOL: Final = struct.Struct("<IIBBBBBBH216x")
+_SYMBOL: Final = struct.Struct("<IIBBBBBBH280x")
 """struct md_capture_symbol: of one that is new."""
 
 

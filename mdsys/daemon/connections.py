@@ -35,6 +35,8 @@ class Connection:
     dialled: bool = False
     """Whether it has been connected before, in any life of its feed."""
     reconnects: int = 0
+    secret_version: int = 0
+    """Of the secret that it was last given to dial with (``Credentials.version``)."""
 
     @property
     def up(self) -> bool:

@@ -24,6 +24,8 @@ from mdsys.ring.control_socket import REQUEST_SIZE_MAX, TIMEOUT_S, listen, peer_
 from mdsys.ring.lock import start_ticks
 
 CONNECTION_COUNT_MAX = 128
+IDLE_S = 300.0
+"""Who neither reads nor records nor asks for anything for so long gives its place away."""
 ACCEPT_AGAIN_S = 1.0
 """After a connection could not be accepted, for want of descriptors say."""
 
@@ -174,6 +176,9 @@ class _Connection:
         self._held = Held()
         self._reader: Registered | None = None
         self._pidfd = -1
+        self._busy_s = self._loop.time()
+        """When it last asked for something, or was answered."""
+        self._idle = self._loop.call_later(IDLE_S, self._drop_idle)
         self._loop.add_reader(connection, self._readable)
 
     def _readable(self) -> None:
@@ -213,6 +218,7 @@ class _Connection:
 
     def _answer(self, line: bytearray) -> bytes | Awaitable[Mapping[str, Any]]:
         self._control.requests += 1
+        self._busy_s = self._loop.time()
         try:
             return self._obey(_request(line))
         except Refused as error:
@@ -235,6 +241,7 @@ class _Connection:
             log.exception("control socket: a request failed")
             line = self._refusal(f"{type(error).__name__}: {error}")
         self._work = None
+        self._busy_s = self._loop.time()
         if self._socket.fileno() >= 0:
             self._loop.add_reader(self._socket, self._readable)
             self._send(line)
@@ -320,6 +327,17 @@ class _Connection:
         self._control.dropped += 1
         self.close("does not take its answers")
 
+    def _drop_idle(self) -> None:
+        """End who holds a place and asks for nothing; readers and recorders stay."""
+        left_s = self._busy_s + IDLE_S - self._loop.time()
+        if self._reader is not None or self._held.on_close or self._work is not None:
+            left_s = IDLE_S
+        if left_s > 0:
+            self._idle = self._loop.call_later(left_s, self._drop_idle)
+            return
+        self._control.dropped += 1
+        self.close("asks for nothing")
+
     def _close_out_fd(self) -> None:
         if self._out_fd >= 0:
             os.close(self._out_fd)
@@ -334,6 +352,7 @@ class _Connection:
         self._socket.close()
         self._out = memoryview(b"")
         self._close_out_fd()
+        self._idle.cancel()
         if self._stall is not None:
             self._stall.cancel()
         if self._reader is not None:

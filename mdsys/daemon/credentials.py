@@ -164,6 +164,7 @@ class Credentials:
         self._give = given
         self._given: Mapping[str, Mapping[str, Any]] = {}
         self._held: dict[str, _Held] = {}
+        self._versions: dict[str, int] = {}
         self._masked: dict[str, None] = {}
         """Every value ever held, longest first: one that was replaced may still be quoted at us."""
 
@@ -191,6 +192,7 @@ class Credentials:
             before = self._held.get(name)
             if before is None or dict(before.secret) != dict(held.secret):
                 changed.append(name)
+                self._versions[name] = self.version(name) + 1
             self._held[name] = held
         values = {value for held in self._held.values() for value in held.secret.values()}
         known = {each for value in values for each in (value, quote(value, safe=""))}
@@ -210,6 +212,10 @@ class Credentials:
             self._find(name, self._wanted.get(name, ()))  # says why
             raise ConfigError(f"credential {name}: not read yet; run: mdsys ctl reload")
         return self._held[name].secret
+
+    def version(self, name: str) -> int:
+        """Return how many secrets of a name there have been; 0: none yet."""
+        return self._versions.get(name, 0)
 
     def source(self, name: str) -> str | None:
         """Return where a secret was found; None: nowhere."""

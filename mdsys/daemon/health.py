@@ -23,8 +23,11 @@ STREAM_FLOOR_NS = 10 * SECOND
 """No silence of a single stream is judged that is shorter."""
 CHANNEL_FLOOR_NS = 5 * SECOND
 """The same of all streams of a connection's channel together."""
-SILENCES_MIN = 4
+SILENCES_MIN = 1
 """A stream that has shown fewer is not judged by itself."""
+FEW_FACTORS = (20_000.0, 200.0, 50.0)
+"""How many times the longest of one, two, three silences the next one may last."""
+LIMIT_MAX_NS = 366 * 86_400 * SECOND
 SPELL_SILENCES = 128
 SPELL_NS = 1_800 * SECOND
 """*Lately* is the spell that runs and the one before; a spell has at least so many silences, and
@@ -39,13 +42,22 @@ Rows = npt.NDArray[np.intp]
 _WIDTH = len(CHANNELS)
 
 
+def _factor(count: Times) -> npt.NDArray[np.float64]:
+    """Return how many times its longest silence a stream may be silent that has shown ``count``."""
+    few = np.array((1.0, *FEW_FACTORS))
+    return np.where(
+        count < len(few), few[np.minimum(count, len(few) - 1)], 4.0 + 80.0 / np.maximum(count, 1)
+    )
+
+
 class Silences:
     """The silences of many streams, and which of them is too long.
 
-    With n silences shown lately, the longest of them L, the next one may last (4 + 80 / n) L. A
-    stream whose ticks come at random (Poisson) breaks that by chance with a probability of
-    1 / C(n + k, n), k = 4 + 80 / n: over its first 128 silences less than 1.5e-4 in all, and later
-    less than 5.2e-4 a day whatever its rate, since n is then at least what a spell holds. (The
+    With n silences shown lately, the longest of them L, the next one may last k L: k = 4 + 80 / n,
+    and far more while n is less than 4 (FEW_FACTORS). A stream whose ticks come at random (Poisson)
+    breaks that by chance with a probability of 1 / C(n + k, n): over its first 128 silences less
+    than 3e-4 in all, and later less than 5.2e-4 a day whatever its rate, since n is then at least
+    what a spell holds. (The
     chance that one of n + 1 exponential times is more than k times the largest of the n others is
     the product of i / (i + k), i = 1..n.)
 
@@ -105,10 +117,8 @@ class Silences:
         self._turn(now_ns, news)
         silent_ns = now_ns - np.maximum(self._heard, from_ns)
         count = self._count.sum(axis=0)
-        self._limit = np.maximum(
-            self._floor_ns,
-            (self._longest.max(axis=0) * (4.0 + 80.0 / np.maximum(count, 1))).astype(np.int64),
-        )
+        allowed = self._longest.max(axis=0) * _factor(count)
+        self._limit = np.maximum(self._floor_ns, np.minimum(allowed, LIMIT_MAX_NS)).astype(np.int64)
         stale = (from_ns > 0) & (count >= SILENCES_MIN) & (silent_ns > self._limit)
         fresh = stale & ~self.stale
         self.stale |= stale

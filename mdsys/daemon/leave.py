@@ -22,7 +22,7 @@ log = logging.getLogger("mdsys.daemon")
 
 
 class Leave:
-    """What the feeds have been granted and have not reported over.
+    """What the feeds have asked for and have not reported over.
 
     Args:
         limiter: Knows when.
@@ -48,12 +48,13 @@ class Leave:
         number: int = message["id"]
         placed = connection.placed
         connects = message["what"] == "connect"
+        if connects:
+            self._note_version(connection)
         if connects and (words := self._cannot(placed.venue, placed.key)) is not None:
             link.tell(Refuse(number, words))
             return
 
         def granted(permit: Permit) -> None:
-            self._permits[feed, number] = permit
             if not connects:
                 link.tell(PermitOrder(number))
                 return
@@ -63,10 +64,11 @@ class Leave:
                 self._limiter.withdraw(permit)
                 link.tell(Refuse(number, str(error)))
                 return
+            self._note_version(connection)
             link.tell(PermitOrder(number, secret or None))
 
         try:
-            self._limiter.ask(
+            permit = self._limiter.ask(
                 placed.venue,
                 ("connect" if message.get("first") else "reconnect") if connects else "message",
                 granted,
@@ -77,6 +79,18 @@ class Leave:
             )
         except FeedError as error:
             link.tell(Refuse(number, str(error)))
+        else:
+            if permit.state != "over":
+                self._permits[feed, number] = permit
+
+    def _note_version(self, connection: Connection) -> None:
+        if (key := connection.placed.key) is not None:
+            connection.secret_version = self._credentials.version(key)
+
+    def is_outdated(self, connection: Connection) -> bool:
+        """Return whether there is another secret by now than a connection was given."""
+        key = connection.placed.key
+        return key is not None and connection.secret_version != self._credentials.version(key)
 
     def _cannot(self, venue: str, key: str | None) -> str | None:
         """Return why there is no secret; None: there is, or none is needed."""
@@ -99,11 +113,11 @@ class Leave:
                 del self._permits[feed, number]
 
     def ended(self, feed: int, number: int) -> None:
-        """Note that a granted socket is gone, or will never be."""
+        """Note that a granted socket is gone, or that what was asked for will never be done."""
         permit = self._permits.pop((feed, number), None)
         if permit is None:
             return
-        if permit.state == "granted":
+        if permit.state in ("waiting", "granted"):
             self._limiter.withdraw(permit)
         elif permit.connection is not None:
             self._limiter.released(permit.connection)

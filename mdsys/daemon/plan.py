@@ -93,6 +93,8 @@ class Placement:
         """Feed -> its connections."""
         self._on: dict[str, dict[str, Placed]] = {}
         """Venue -> symbol -> its connection."""
+        self._home: dict[str, int] = {}
+        """Venue -> the feed of its first symbol, where a venue of one connection always lives."""
         self._number = 0
         self.connections: dict[int, Placed] = {}
         """By number."""
@@ -108,6 +110,10 @@ class Placement:
     def symbols(self, venue: str) -> Mapping[str, Placed]:
         """Return what is placed of one venue, symbol -> its connection."""
         return self._on.get(venue, {})
+
+    def remember(self, venue: str, ring: int) -> None:
+        """Note that the directory has a symbol of a venue on a ring."""
+        self._home.setdefault(venue, self._feed_of[ring])
 
     def add(
         self, terms: Terms, symbols: Sequence[str], ring_of: Callable[[str], int | None]
@@ -134,7 +140,9 @@ class Placement:
         draft = _Draft(terms.size, self.of_venue(terms.venue), dict(self._load), dict(self._open))
         for feed, own in sorted(bound.items()):
             draft.place(own, feed)
-        draft.place(free, None)
+        # One connection that moved would leave symbols behind, bound to the feed that it had.
+        alone = terms.connections_all == 1 and not draft.connections
+        draft.place(free, self._home.get(terms.venue) if alone else None)
         self._check(terms, len(symbols), draft)
         return self._carry_out(terms, draft, known)
 
@@ -214,6 +222,7 @@ class Placement:
                 connection = Placed(self._number, terms.venue, part.feed, key)
                 self.connections[connection.number] = connection
                 change.opened.append(connection)
+                self._home.setdefault(terms.venue, part.feed)
             else:
                 change.grown.append((connection, part.new))
             partition = self._partitions[part.feed]

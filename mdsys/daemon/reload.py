@@ -88,7 +88,7 @@ class Reload:
         except (MdsysError, OSError) as error:
             raise Refused(str(error)) from None
         difference = _difference(self._config, new)
-        reread = self._credentials.read(wanted_fields(new.venues, self._venues))
+        named = {config.name for config in new.venues}
         for index, config in enumerate(new.venues):
             if (desk := self._roster.desks.get(config.name)) is not None:
                 keys = desk.config.credentials + tuple(
@@ -96,6 +96,10 @@ class Reload:
                 )
                 desk.config = replace(desk.config, credentials=keys)
                 desk.terms = replace(desk.terms, keys=terms_of(desk.config, index).keys)
+        # Those that the file names no more as well: connections go on with them.
+        users = [desk.config for name, desk in self._roster.desks.items() if name in named]
+        users += [config for _, config in difference.opened]
+        reread = self._credentials.read(wanted_fields(users, self._venues))
         for index, config in difference.opened:
             self._open_venue(config)
             self._roster.open_desk(config, index, self._venues[config.name])
@@ -103,7 +107,10 @@ class Reload:
         for name in difference.closed:
             gone = _both(gone, await self._roster.unsubscribe(self._names_of(name)))
             del self._roster.desks[name]
-        came = await self._roster.subscribe(difference.added)
+        # What did not fit, or was not in the venue's list, may have room or be there now.
+        came = await self._roster.subscribe(
+            difference.added + self._roster.refused_unasked(), keep=True
+        )
         self._config = new
         redialled = self._redial(set(reread.changed))
         self._roster.look_up_again()

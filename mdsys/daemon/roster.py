@@ -77,6 +77,8 @@ class VenueDesk:
     """It is for our credential, and so not asked for again until told to."""
     mended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it may be worth another try."""
+    looking_up: bool = False
+    """Its list is being asked for, again and again until it can be had."""
 
 
 class Roster:
@@ -125,6 +127,7 @@ class Roster:
             name, _, ring, _, _ = directory.entry(symbol_id)
             self._ids[name] = symbol_id
             self._rings[name] = ring
+            self.placement.remember(name.partition(":")[0].lower(), ring)
         self._looking_up: set[asyncio.Task[None]] = set()
 
     # ---- the configuration ----
@@ -156,18 +159,29 @@ class Roster:
         """Begin to look up the symbols of those venues that have a list, until it can be had."""
         for desk in self.desks.values():
             if desk.venue.resolve is not None:
-                task = asyncio.create_task(self._look_up(desk))
-                self._looking_up.add(task)
-                task.add_done_callback(self._looking_up.discard)
+                self._begin_look_up(desk)
+
+    def _begin_look_up(self, desk: VenueDesk, failure: FeedError | None = None) -> None:
+        """Look up what is on no connection, until the list can be had; it could not, just now."""
+        if not desk.looking_up:
+            desk.looking_up = True
+            desk.mended.clear()
+            task = asyncio.create_task(self._look_up(desk, failure))
+            self._looking_up.add(task)
+            task.add_done_callback(self._looking_up.discard)
 
     def look_up_again(self) -> None:
         """Ask again at once for lists that could not be had: something may have been mended."""
         for desk in self.desks.values():
             desk.mended.set()
 
-    async def _look_up(self, desk: VenueDesk) -> None:
+    async def _look_up(self, desk: VenueDesk, failure: FeedError | None) -> None:
         backoff = Backoff(first_s=5.0, max_s=300.0)
         while True:
+            if failure is not None:
+                desk.trouble = str(failure)
+                desk.denied = getattr(failure, "status", None) in DENYING
+                await self._stay_away(desk, backoff.next_s())
             desk.mended.clear()
             async with desk.lock:
                 waiting = [
@@ -179,10 +193,8 @@ class Roster:
                     refused = await self._resolve_and_place(desk, waiting)
                     break
                 except FeedError as error:
-                    desk.trouble = str(error)
-                    desk.denied = getattr(error, "status", None) in DENYING
-            await self._stay_away(desk, backoff.next_s())
-        desk.trouble, desk.denied = None, False
+                    failure = error
+        desk.trouble, desk.denied, desk.looking_up = None, False, False
         for symbol, why in refused.items():
             log.warning("%s: %s refused: %s", desk.config.name, symbol, why)
 
@@ -211,23 +223,29 @@ class Roster:
 
     # ---- at run time ----
 
-    async def subscribe(self, names: Iterable[str]) -> Outcome:
-        """Want more symbols; whoever is there already is not touched.
+    async def subscribe(self, names: Iterable[str], *, keep: bool = False) -> Outcome:
+        """Want more symbols; whoever is there already is not touched, unless it was refused.
 
         Args:
             names: VENUE:SYMBOL, in anybody's writing.
+            keep: Whether what cannot be looked up now is wanted all the same, and looked up later.
+                What was wanted before always is.
         """
         outcome = Outcome()
         for desk, symbols in self._sorted(names, outcome):
             async with desk.lock:
-                fresh = self._fresh(desk, symbols, outcome)
-                self._want(desk, fresh)
+                fresh, again = self._fresh(desk, symbols, outcome)
+                self._want(desk, fresh + again)
                 try:
-                    refused = await self._resolve_and_place(desk, fresh)
+                    refused = await self._resolve_and_place(desk, fresh + again)
                 except FeedError as error:
-                    refused = dict.fromkeys(fresh, str(error))
-                    self._drop(desk, fresh)
-                for symbol in fresh:
+                    outcome.unchanged += map(desk.config.full_name, again)
+                    refused = {} if keep else dict.fromkeys(fresh, str(error))
+                    self._drop(desk, list(refused))
+                    if again or keep:
+                        self._begin_look_up(desk, error)
+                    again = []
+                for symbol in fresh + again:
                     name = desk.config.full_name(symbol)
                     if symbol in refused:
                         outcome.refused[name] = refused[symbol]
@@ -286,20 +304,40 @@ class Roster:
         desk, symbol = self._understood(name)
         return desk, symbol, self.subscriptions.row(desk.config.name, symbol)
 
-    def _fresh(self, desk: VenueDesk, symbols: Iterable[str], outcome: Outcome) -> list[str]:
-        """Return those that are not there; what was refused without being asked is tried again."""
+    def _fresh(
+        self, desk: VenueDesk, symbols: Iterable[str], outcome: Outcome
+    ) -> tuple[list[str], list[str]]:
+        """Return those that are not there, and those that were refused or not asked for yet.
+
+        The latter are taken off, to be asked for again.
+        """
         fresh: list[str] = []
         again: list[str] = []
         for symbol in symbols:
             row = self.subscriptions.row(desk.config.name, symbol)
             if row is None:
                 fresh.append(symbol)
-            elif self.subscriptions.connection[row] == 0:
+            elif (
+                self.subscriptions.connection[row] == 0
+                or self.subscriptions.worst(row) is State.REFUSED
+            ):
                 again.append(symbol)
             else:
                 outcome.unchanged.append(desk.config.full_name(symbol))
-        self.subscriptions.forget(desk.config.name, again)
-        return fresh + again
+        self._drop(desk, again)
+        return fresh, again
+
+    def refused_unasked(self) -> list[str]:
+        """Return VENUE:SYMBOL of what was refused before any connection was asked for it."""
+        subscriptions = self.subscriptions
+        return [
+            desk.config.full_name(symbol)
+            for desk in self.desks.values()
+            for symbol in subscriptions.symbols(desk.config.name)
+            if self._unplaced(desk, symbol)
+            and (row := subscriptions.row(desk.config.name, symbol)) is not None
+            and subscriptions.worst(row) is State.REFUSED
+        ]
 
     # ---- one change ----
 

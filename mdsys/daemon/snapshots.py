@@ -9,7 +9,7 @@ How deep: the cheapest snapshot of at least ``DEPTH_LEAST`` levels a side. The f
 knows a side only down to the snapshot's worst level, so the rest is what the price may move before
 the book must be had anew. A symbol whose wishes follow one another within ``CALM_S`` gets the next
 deeper one each time, and waits a little longer: a quick market pays for its depth, a quiet one
-does not, and a book that never fits costs little.
+does not, and a book that never fits costs little. After the loss of its socket it begins anew.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class _Venue:
         self._later: dict[str, asyncio.TimerHandle] = {}
         self._under_way: dict[str, bool] = {}
         """Symbol -> whether it is still wanted."""
-        self._past: dict[str, _Past] = {}
+        self.past: dict[str, _Past] = {}
         self._workers: set[asyncio.Task[None]] = set()
         self._failed_count = 0
         self._complained_at = -math.inf
@@ -105,9 +105,9 @@ class _Venue:
         if symbol in self._under_way:
             self._under_way[symbol] = True
         elif not (symbol in self._fresh or symbol in self._again or symbol in self._later):
-            past = self._past.get(symbol)
+            past = self.past.get(symbol)
             if past is None or self._clock() - past.at > CALM_S:
-                self._past.pop(symbol, None)
+                self.past.pop(symbol, None)
                 self._fresh[symbol] = None
                 self._work()
             else:
@@ -131,7 +131,7 @@ class _Venue:
         self._work()
 
     def forget(self, symbol: str) -> None:
-        for queue in (self._fresh, self._again, self._past):
+        for queue in (self._fresh, self._again, self.past):
             queue.pop(symbol, None)
         if timer := self._later.pop(symbol, None):
             timer.cancel()
@@ -168,7 +168,7 @@ class _Venue:
                 again = await self._ask(symbol)
             finally:
                 wanted = self._under_way.pop(symbol)
-            past = self._past.setdefault(symbol, _Past(0.0))
+            past = self.past.setdefault(symbol, _Past(0.0))
             past.at = self._clock()
             if not wanted:
                 self.forget(symbol)
@@ -190,7 +190,7 @@ class _Venue:
 
     async def _ask(self, symbol: str) -> bool:
         """Fetch one snapshot and hand it over; return whether to ask again by ourselves."""
-        past = self._past.get(symbol)
+        past = self.past.get(symbol)
         depth = self.steps[min(past.step, len(self.steps) - 1) if past else 0]
         try:
             body = await self.fetch(
@@ -249,6 +249,12 @@ class Snapshots:
         if venue := self._venues.get(name):
             for symbol in symbols:
                 venue.forget(symbol)
+
+    def lost(self, name: str, symbols: Iterable[str]) -> None:
+        """Note that the socket of symbols is gone: their next wish is no sign of a quick market."""
+        if venue := self._venues.get(name):
+            for symbol in symbols:
+                venue.past.pop(symbol, None)
 
     def waiting(self) -> Mapping[str, int]:
         """Return how many snapshots of each venue are wished for and not there yet."""

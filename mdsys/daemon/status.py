@@ -212,5 +212,8 @@ class Status:
                 quiet = [e["channel"] for e in answer["streams"] if e["state"] == "confirmed"]
                 why = f"{venue} has confirmed it and has sent no {' and no '.join(quiet)} yet"
             case _:
-                why = "it ticks"
+                last = max(answer["streams"], key=lambda each: each["last_tick_s"] or 0.0)
+                why = f"it ticks: the last {last['channel']} {last['last_tick_s'] or 0.0:.0f} s ago"
+                if last["silence_max_s"] is None:
+                    why += ", after too few for its habit to be known"
         return {"why": why, "remedy": None}

@@ -26,6 +26,7 @@ from mdsys.daemon.feeds import Feeds
 from mdsys.daemon.leave import Leave
 from mdsys.daemon.limiter import Limiter
 from mdsys.daemon.operations import Operations
+from mdsys.daemon.plan import Placed
 from mdsys.daemon.readers import Readers, Refused
 from mdsys.daemon.recording import Recording
 from mdsys.daemon.reload import Reload
@@ -37,7 +38,7 @@ from mdsys.daemon.status import Status
 from mdsys.daemon.subscriptions import State
 from mdsys.daemon.watch import Watch
 from mdsys.errors import ConfigError, ExitCode, FeedError, NoPermission
-from mdsys.feed.orders import Order, Snapshot
+from mdsys.feed.orders import Order, Redial, Snapshot
 from mdsys.feed.plan import FeedPlan
 from mdsys.feed.venue import Fetch, venues
 from mdsys.host.cores import core_notices
@@ -48,6 +49,8 @@ from mdsys.ring.segment import ROOT_DIR, Geometry, huge_bytes, open_instance, se
 from mdsys.wording import plural
 
 HEARTBEAT_S = 1.0
+TOO_MANY = (418, 429)
+"""HTTP: too many connects; banned for that."""
 DEFAULT_GROUP = "mdsys"
 """Reads the instance where the configuration names no group and there is one of this name."""
 STREAM_STATES = {
@@ -350,7 +353,7 @@ class Supervisor:
         self.readers.feed_ended(feed)
         self._leave.feed_ended(feed)
         for connection in self._roster.connections.feed_ended(feed, now_ns):
-            self._roster.subscriptions.lose(connection.placed.number, now_ns)
+            self._lose(connection.placed, now_ns)
 
     def feed_told(self, feed: int, message: Mapping[str, Any]) -> None:
         """Take what it has told."""
@@ -384,14 +387,29 @@ class Supervisor:
         if connection is None:
             return
         if connection.state in ("waiting", "denied", "closed"):
-            self._roster.subscriptions.lose(connection.placed.number, now_ns)
+            self._lose(connection.placed, now_ns)
+        if (
+            message["state"] == "waiting"
+            and message.get("http") in TOO_MANY
+            and connection.placed.key is None
+        ):  # of our address, then: the others would only be told the same
+            seconds = message.get("delay_s") or 0.0
+            self._limiter.pause(connection.placed.venue, "connect", seconds)
         if connection.state == "denied" and connection.placed.key is not None:
-            log.error(
-                "%s connection %d is not dialled again: %s",
-                *(connection.placed.venue, connection.placed.number),
-                self._credentials.where(connection.placed.key, self.instance.name),
-            )
+            if self._leave.is_outdated(connection):  # it was replaced while that one was tried
+                self._tell(feed, [Redial(connection.placed.number)])
+            else:
+                log.error(
+                    "%s connection %d is not dialled again: %s",
+                    *(connection.placed.venue, connection.placed.number),
+                    self._credentials.where(connection.placed.key, self.instance.name),
+                )
         self._note_ready()
+
+    def _lose(self, placed: Placed, now_ns: int) -> None:
+        """Take back what was subscribed on a socket that is gone."""
+        self._roster.subscriptions.lose(placed.number, now_ns)
+        self._snapshots.lost(placed.venue, placed.symbols)
 
     def _note_streams(self, feed: int, message: Mapping[str, Any]) -> None:
         connection = self._roster.connections.get(message["connection"], feed)

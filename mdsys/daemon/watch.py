@@ -18,6 +18,9 @@ from mdsys.feed.venue import CHANNELS
 from mdsys.wording import plural
 
 NAMES_SHOWN_MAX = 5
+ASLEEP_NS = 3_000_000_000
+"""Looks so far apart mean that the host stood still or its clock was set: silence counts anew. Else
+every socket would be thrown out at once, before the feeds have read what waits on it."""
 
 log = logging.getLogger("mdsys.daemon")
 
@@ -50,6 +53,9 @@ class Watch:
         self._tell = tell
         self.sessions = sessions
         self.health = Health()
+        self._looked_ns = 0
+        self._awake_ns = 1
+        """No silence counts that began before."""
         roster.on_new_rows = self.health.forget
 
     def marks(self) -> dict[int, Mapping[str, Any]]:
@@ -69,6 +75,9 @@ class Watch:
 
     def look(self, now_ns: int) -> None:
         """See what ticks, judge what does not, and order what is to be done."""
+        if 0 < self._looked_ns < now_ns - ASLEEP_NS:
+            self._awake_ns = now_ns
+        self._looked_ns = now_ns
         subscriptions = self._roster.subscriptions
         heard = subscriptions.look(self._cache.heard)
         connection = subscriptions.connection
@@ -82,12 +91,12 @@ class Watch:
             venue = each.placed.venue
             session = self.session(venue, now_ns)
             if session is None:
-                begun[number] = 1
+                begun[number] = self._awake_ns
             elif session.open:
-                begun[number] = session.since_ns + SLACK_NS
+                begun[number] = max(session.since_ns + SLACK_NS, self._awake_ns)
             pulses[number] = Pulse(
                 each.opened_ns,
-                marks.get(number, {}).get("last_frame_ns", 0),
+                max(marks.get(number, {}).get("last_frame_ns", 0), self._awake_ns),
                 self._roster.desks[venue].venue.silence_s,
             )
         asked = (subscriptions.state >= State.REQUESTED) & (subscriptions.requested_ns > 0)
@@ -98,7 +107,8 @@ class Watch:
         from_ns[from_ns > now_ns] = 0  # the market has opened just now
         verdict = self.health.look(now_ns, heard, from_ns, connection, pulses)
         for number, column, rows in verdict.stale:
-            self._say_stale(number, CHANNELS[column], self._symbols(rows))
+            last_ns = heard[rows, column].tolist()
+            self._say_stale(number, CHANNELS[column], self._symbols(rows), last_ns)
         for number, column, rows in verdict.resubscribe:
             self._resubscribe(number, CHANNELS[column], self._symbols(rows))
         for number, words in verdict.reconnect:
@@ -109,7 +119,7 @@ class Watch:
     def _symbols(self, rows: Rows) -> list[str]:
         return [self._roster.subscriptions.names[row][1] for row in rows.tolist()]
 
-    def _say_stale(self, number: int, channel: str, symbols: list[str]) -> None:
+    def _say_stale(self, number: int, channel: str, symbols: list[str], last_ns: list[int]) -> None:
         placed = self._roster.connections.all[number].placed
         shown = ", ".join(symbols[:NAMES_SHOWN_MAX])
         more = len(symbols) - NAMES_SHOWN_MAX
@@ -120,7 +130,10 @@ class Watch:
         )
         self._tell(
             placed.feed,
-            [Stale(placed.venue, list(piece), channel) for piece in symbol_lists(symbols)],
+            [
+                Stale(placed.venue, list(piece), channel, list(times))
+                for piece, times in zip(symbol_lists(symbols), symbol_lists(last_ns), strict=True)
+            ],
         )
 
     def _resubscribe(self, number: int, channel: str, symbols: list[str]) -> None:

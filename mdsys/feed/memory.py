@@ -43,10 +43,13 @@ class Memory:
 
         self.cache = _native.Cache(writable("cache"), writable=True)
         counters = _native.Counters(writable("counters"), writable=True)
+        maps = {ring: writable(f"ring.{ring}") for ring in plan.rings}
+        # First, since it takes seconds: who has taken rings over and does not beat is said to hang.
+        self._lock_notice = host_memory.lock(self.maps.values())
         pid, now_ns = os.getpid(), time.time_ns()
         self.rings = {
-            ring: _native.RingWriter(writable(f"ring.{ring}"), pid, start_ticks(pid), now_ns)
-            for ring in plan.rings
+            ring: _native.RingWriter(each, pid, start_ticks(pid), now_ns)
+            for ring, each in maps.items()
         }
         for ring, writer in self.rings.items():
             torn, republished = writer.repair(self.cache, self.symbols)
@@ -61,9 +64,9 @@ class Memory:
         self.feed = Feed(self.rings, counters, plan.feed, plan.lossless_wait_us * 1_000)
 
     def settle(self, core: int | None) -> Iterator[str]:
-        """Lock the pages, and give what is amiss with them for a thread on ``core``."""
-        if notice := host_memory.lock(self.maps.values()):
-            yield notice
+        """Give what is amiss with the pages for a thread on ``core``; they are locked."""
+        if self._lock_notice:
+            yield self._lock_notice
         rings = {part: each for part, each in self.maps.items() if part.startswith("ring.")}
         if core is not None and (notice := host_memory.node_notice(rings, core)):
             yield notice

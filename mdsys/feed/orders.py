@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -120,7 +120,7 @@ class Stale(Order, frozen=True, tag="stale"):
     symbols: list[str]
     channel: str
     last_ns: list[int] = []
-    """When each was last heard, in ns; none: not known."""
+    """When each was last heard, in ns; 0: never. None: not known."""
 
 
 class Snapshot(Order, frozen=True, tag="snapshot"):
@@ -164,11 +164,13 @@ AnyOrder = (
 )
 WITH_DESCRIPTOR: Final = (ReaderAdd, Snapshot, Capture)
 
+T = TypeVar("T")
+
 _decoder = msgspec.json.Decoder(AnyOrder)
 
 
-def symbol_lists(symbols: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Cut a list of symbols into such as fit in one order."""
+def symbol_lists(symbols: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut a list of symbols, or of something of each, into such as fit in one order."""
     for at in range(0, len(symbols), SYMBOLS_MAX):
         yield symbols[at : at + SYMBOLS_MAX]
 

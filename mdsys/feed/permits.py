@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 
 from mdsys.feed.orders import Permit, Refuse
@@ -48,12 +47,6 @@ class Grant:
             self._tell(event, id=self._id)
 
 
-@dataclass(slots=True, eq=False)
-class _Asked:
-    what: str
-    answer: asyncio.Future[Grant]
-
-
 class Permits:
     """Asks for leave, and matches the answers.
 
@@ -64,10 +57,10 @@ class Permits:
     def __init__(self, tell: Callable[..., object]) -> None:
         self._tell = tell
         self._ids = count(1)
-        self._asked: dict[int, _Asked] = {}
+        self._asked: dict[int, asyncio.Future[Grant]] = {}
 
     async def ask(self, what: str, connection: int, *, first: bool = False) -> Grant:
-        """Wait for leave. Who stops waiting gives it back when it comes.
+        """Wait for leave. Who stops waiting takes the ask back.
 
         Args:
             what: CONNECT or MESSAGE.
@@ -78,38 +71,24 @@ class Permits:
             NotPermitted: It is refused.
         """
         number = next(self._ids)
-        asked = _Asked(what, asyncio.get_running_loop().create_future())
-        self._asked[number] = asked
+        answer: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answer
         self._tell("permit", id=number, what=what, connection=connection, count=1, first=first)
         try:
-            return await asked.answer
+            return await answer
         except asyncio.CancelledError:
-            answer = asked.answer
-            if answer.done() and not answer.cancelled() and answer.exception() is None:
-                _give_back(asked.what, answer.result())  # it came as we were told to stop
+            self._asked.pop(number, None)
+            self._tell("ended", id=number)  # whether it is on its way, has just come, or waits
             raise
 
     def granted(self, order: Permit) -> None:
         """Take an answer."""
-        asked = self._asked.pop(order.id, None)
-        if asked is None:
-            return
-        grant = Grant(order.id, order.secret or {}, self._tell)
-        if not asked.answer.done():
-            asked.answer.set_result(grant)
-        else:
-            _give_back(asked.what, grant)
+        answer = self._asked.pop(order.id, None)
+        if answer is not None and not answer.done():
+            answer.set_result(Grant(order.id, order.secret or {}, self._tell))
 
     def refused(self, order: Refuse) -> None:
         """Take an answer that is none."""
-        asked = self._asked.pop(order.id, None)
-        if asked is not None and not asked.answer.done():
-            asked.answer.set_exception(NotPermitted(order.words))
-
-
-def _give_back(what: str, grant: Grant) -> None:
-    """Nobody waits for it any more."""
-    if what == CONNECT:
-        grant.ended()
-    else:
-        grant.used()
+        answer = self._asked.pop(order.id, None)
+        if answer is not None and not answer.done():
+            answer.set_exception(NotPermitted(order.words))

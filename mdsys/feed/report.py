@@ -13,7 +13,7 @@ Events, with their fields:
                       is still open. Answered by the order ``permit`` or ``refuse``.
 ``used``              id: the permitted thing has been done, just now.
 ``ended``             id: the socket of a permitted connect is gone; without ``used`` before it,
-                      there never was one, and never will be.
+                      nothing has been done by this leave, had or still asked for, nor will be.
 ``connection``        connection, state, words, http, delay_s. state: "connecting", "open" (the
                       handshake is done), "ready" (each stream is answered, or requested where the
                       venue does not answer), "waiting" (it is lost, and dialled again after

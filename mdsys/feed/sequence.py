@@ -6,7 +6,7 @@ For reference decoders, and for decoders of a user's own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final
 
@@ -15,6 +15,9 @@ from mdsys.record.record import ABSENT
 RESTART_COUNT: Final = 32
 RESTART_DISTANCE: Final = 1 << 20
 """Ids so far below the last, so many in a row, are a numbering begun anew."""
+
+HOLE_COUNT_MAX: Final = 3
+"""Holes of a numbering that are kept, to know what fills them."""
 
 Announce = Callable[[int, int], None]
 """Told the first and the last id of a hole; ABSENT both where nobody knows which."""
@@ -46,10 +49,14 @@ class Sequence:
 
     last: int = 0
     """0: none seen yet."""
-    _hole_first: int = 0
-    _hole_last: int = 0
+    _holes: list[tuple[int, int]] = field(default_factory=list)
+    """That were announced: what is still missing, the oldest first."""
     _stuck_at: int = 0
     _stuck_count: int = 0
+
+    def copy(self) -> Sequence:
+        """Return another that has seen the same."""
+        return replace(self, _holes=list(self._holes))
 
     def order(
         self, first: int, latest: int, announce: Announce, ids: Ids = Ids.CONTIGUOUS
@@ -63,11 +70,12 @@ class Sequence:
         if latest > self.last:
             if first > self.last + 1 and ids is Ids.CONTIGUOUS:
                 announce(self.last + 1, first - 1)
-                self._hole_first, self._hole_last = self.last + 1, first - 1
+                self._insert(len(self._holes), (self.last + 1, first - 1))
             return Order.NEXT
         if self._restarted(latest):
             announce(ABSENT, ABSENT)
-            self._hole_first = self._hole_last = self._stuck_at = self._stuck_count = 0
+            self._stuck_at = self._stuck_count = 0
+            self._holes.clear()
             self.last = max(first - 1, 0)
             return Order.NEXT
         if self._fill(first, latest) or (ids is Ids.ASCENDING and latest < self.last):
@@ -86,13 +94,22 @@ class Sequence:
         self._stuck_count += 1
         return self._stuck_count >= RESTART_COUNT
 
+    def _insert(self, index: int, hole: tuple[int, int]) -> None:
+        """Put a hole at a place among the others; of too many the oldest is given up."""
+        if len(self._holes) == HOLE_COUNT_MAX:
+            if index == 0:
+                return
+            del self._holes[0]
+            index -= 1
+        self._holes.insert(index, hole)
+
     def _fill(self, first: int, latest: int) -> bool:
-        if self._hole_first == 0 or first < self._hole_first or latest > self._hole_last:
-            return False
-        if first == self._hole_first:
-            self._hole_first = latest + 1
-        elif latest == self._hole_last:
-            self._hole_last = first - 1
-        if self._hole_first > self._hole_last:
-            self._hole_first = 0
-        return True
+        for index, (hole_first, hole_last) in enumerate(self._holes):
+            if hole_first <= first and latest <= hole_last:
+                del self._holes[index]
+                if latest < hole_last:
+                    self._insert(index, (latest + 1, hole_last))
+                if first > hole_first:
+                    self._insert(index, (hole_first, first - 1))
+                return True
+        return False

@@ -42,6 +42,12 @@ class Out:
         self._ids = ids
         self._ts_recv = ts_recv
         self._connection = connection
+        self._before: dict[tuple[int, Kind], Sequence] = {}
+        """The numberings that this frame has touched, as they were."""
+
+    def undo(self) -> None:
+        """Forget the ids of this frame: nothing of it is published."""
+        self._ids.update(self._before)
 
     def control(self) -> None:
         """Say that the frame is no market data: ``Talk.hear`` reads it."""
@@ -188,7 +194,7 @@ class Out:
         """Hold an id against those before. What fills a hole stays away: it was announced lost."""
         if number is None:
             return True
-        sequence = self._ids.setdefault((info.symbol_id, kind), Sequence())
+        sequence = self._sequence(info, kind)
 
         def announce(first: int, last: int) -> None:
             self._tell(info, Status.GAP, first, last)
@@ -197,7 +203,14 @@ class Out:
 
     def _note(self, info: SymbolInfo, kind: Kind, number: int | None) -> None:
         if number is not None:
-            self._ids.setdefault((info.symbol_id, kind), Sequence()).note(number)
+            self._sequence(info, kind).note(number)
+
+    def _sequence(self, info: SymbolInfo, kind: Kind) -> Sequence:
+        key = info.symbol_id, kind
+        sequence = self._ids.setdefault(key, Sequence())
+        if key not in self._before:
+            self._before[key] = sequence.copy()
+        return sequence
 
     def _level(self, info: SymbolInfo, level: tuple[Number, Number]) -> tuple[int, int] | None:
         price, size = level
@@ -258,5 +271,9 @@ class SimpleDecoder:
     ) -> tuple[FrameResult, list[Record]]:
         """Turn one frame into what goes into the rings (mdsys.feed.venue.Decoder)."""
         out = Out(self._symbols, self._ids, ts_recv, connection)
-        self.read(frame, out)
+        try:
+            self.read(frame, out)
+        except BaseException:
+            out.undo()
+            raise
         return out.result, out.records

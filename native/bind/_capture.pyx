@@ -22,6 +22,8 @@ from mdsys.record.record import TICK
 
 cdef extern from "feed.h" nogil:
     ctypedef int md_frame_result "enum md_frame_result"
+    const int MD_FRAME_MALFORMED
+    const int MD_FRAME_TOO_LONG
     const int MD_FRAME_OK
     struct md_record:
         uint32_t symbol_id
@@ -530,7 +532,10 @@ cdef class Engine:
             return 0  # control
         self.frames += 1
         venue.feed.wish_count = 0
-        venue.decode(&venue.feed, payload, entry.size, entry.ts_recv, &place.socket)
+        result = venue.decode(&venue.feed, payload, entry.size, entry.ts_recv, &place.socket)
+        if ((result == MD_FRAME_MALFORMED or result == MD_FRAME_TOO_LONG)
+                and not venue.feed.books_by_rest):  # as FrameListener.tear
+            md_book_unsync_socket(&venue.feed, &place.socket, entry.ts_recv, False)
         return 0
 
     cdef other(self, const md_capture_entry *entry, const char *payload):

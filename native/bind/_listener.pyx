@@ -113,7 +113,7 @@ cdef extern from "feed.h" nogil:
         uint64_t frames_unknown_symbol, frames_value_refused, frames_too_long, frames_binary
         uint64_t frames_protocol, records, pings, connects, connect_failures, disconnects
         uint64_t connections, subscriptions_confirmed, subscriptions_refused, log_suppressed
-        uint64_t subscriptions_requested, trades, quotes, gaps, capture_frames
+        uint64_t subscriptions_requested, trades, quotes, gaps, capture_frames, book_snapshots
         uint64_t capture_lost_frames, capture_lost_bytes
         md_histogram recv_to_ring, event_to_recv
     struct md_ejection:
@@ -200,6 +200,9 @@ cdef extern from "publish.h" nogil:
     struct md_bar:
         int64_t open, high, low, close
         int64_t volume, vwap, trade_count, interval_ns
+    void md_publish_quote(md_feed *feed, md_feed_symbol *symbol, int64_t ts_event,
+                          int64_t ts_recv, int64_t bid_price, int64_t ask_price, int64_t bid_size,
+                          int64_t ask_size, int64_t update_id)
     void md_publish_ticker(md_feed *feed, md_feed_symbol *symbol, int64_t ts_event,
                            int64_t ts_recv, int64_t last_price, int64_t last_size, int64_t volume,
                            int64_t open_interest)
@@ -269,10 +272,14 @@ cdef extern from "capture.h" nogil:
 cdef extern from "foresee.h" nogil:
     const uint32_t MD_FORESEE_SYMBOLS_MIN
     const uint32_t MD_FORESEE_AHEAD
+    const uint32_t MD_FORESEE_CELL
     struct md_foresight:
         const char *marker
         size_t marker_size
-    void md_foresee(const md_feed *feed, md_foresight *sight, const char *frame, size_t size)
+    void md_foresee_begin(md_foresight *sight)
+    void md_foresee_symbol(const md_feed *feed, md_foresight *sight, const char *frame,
+                           size_t size)
+    void md_foresee_cell(const md_feed *feed, md_foresight *sight)
 
 
 cdef extern from "decoders.h" nogil:
@@ -960,10 +967,13 @@ cdef class Intake:
         cdef Py_ssize_t header_size
         cdef const uint8_t *ahead = at
         cdef uint32_t ahead_count = 0  # frames in [at, ahead)
+        cdef uint32_t cell_count = 0   # of them, those whose cells are on their way
         cdef bint foresees = listener.foresees()
         self.held = 0
         listener.by_intake = True
         listener.begin_read()
+        if foresees:
+            md_foresee_begin(&listener.foresight)
         while listener.takes_data():  # a control frame's handler may close it
             if foresees:
                 while ahead_count <= MD_FORESEE_AHEAD:
@@ -971,13 +981,17 @@ cdef class Intake:
                     if frame_size <= 0 or frame_size > end - ahead:
                         break
                     header_size = 2 if frame_size < 2 + 126 else 4
-                    md_foresee(listener.feed, &listener.foresight,
-                               <const char *>ahead + header_size,
-                               <size_t>(frame_size - header_size))
+                    md_foresee_symbol(listener.feed, &listener.foresight,
+                                      <const char *>ahead + header_size,
+                                      <size_t>(frame_size - header_size))
                     ahead += frame_size
                     ahead_count += 1
-                if ahead_count != 0:
+                while cell_count < ahead_count and cell_count <= MD_FORESEE_CELL:
+                    md_foresee_cell(listener.feed, &listener.foresight)
+                    cell_count += 1
+                if ahead_count != 0:  # the first of them is decoded now
                     ahead_count -= 1
+                    cell_count -= 1
             frame_size = data_frame_size(at, end - at, listener.opcode)
             if frame_size <= 0 or frame_size > end - at:
                 break
@@ -1048,7 +1062,7 @@ cdef class FrameListener(WSListener):
     # This socket's frames.
     cdef readonly uint64_t frames
     cdef readonly uint64_t refused
-    cdef bint torn  # of the refused frames not told yet one may have held anything
+    cdef uint64_t torn_at  # counters.book_snapshots when the books were last taken out of step
     cdef int64_t offset_ns
     cdef uint64_t refused_told
     cdef object refused_timer  # None: the next refused frame is told at once
@@ -1068,6 +1082,7 @@ cdef class FrameListener(WSListener):
         self.connection = connection
         self.on_control = on_control
         self.fragment_type = -1
+        self.torn_at = <uint64_t>-1
         self.offset_ns = MD_ABSENT
 
     def __dealloc__(self):
@@ -1179,10 +1194,6 @@ cdef class FrameListener(WSListener):
             self.tell(MD_STATUS_FRAME_REFUSED, <int64_t>self.refused_told + 1,
                       <int64_t>self.refused, now)
             self.refused_told = self.refused
-            if self.torn and not self.feed.books_by_rest:
-                # Any book may have missed a change, and the venue numbers none.
-                md_book_unsync_socket(self.feed, &self.socket, now, False)
-            self.torn = False
 
     cdef tell_refused_in_time(self, int64_t now):
         """Tell of refused frames at once, but once in REFUSED_INTERVAL_S: each status goes into
@@ -1294,6 +1305,16 @@ cdef class FrameListener(WSListener):
         except Exception:  # its failure must not cost us the buffer in hand, nor the connection
             log.exception("connection %d: cannot handle a control frame", self.connection)
 
+    cdef void tear(self) noexcept:
+        """Take the socket's books out of step, at once: the frame may have held a change of any,
+        and where books come by stream the venue numbers none. A flood of nonsense costs one look:
+        what is out of step stays so until a snapshot comes."""
+        if not self.feed.books_by_rest and self.torn_at != self.counters.book_snapshots:
+            self.torn_at = self.counters.book_snapshots
+            self.feed.decoding = 1  # the recorder's reader does the same by itself
+            md_book_unsync_socket(self.feed, &self.socket, self.ts_recv, False)
+            self.feed.decoding = 0
+
     cdef refuse(self, md_frame_result result, const char *frame, Py_ssize_t size):
         """Count and log. An unknown symbol is nobody's loss, and of a value that does not fit the
         decoder has told in that symbol's ring; any other refused frame may have been anybody's."""
@@ -1309,12 +1330,12 @@ cdef class FrameListener(WSListener):
             self.venue.log_refused(self.connection, "an event we do not know", frame, size)
         elif result == MD_FRAME_TOO_LONG:
             self.refused += 1
-            self.torn = True
+            self.tear()
             md_count(&self.counters.frames_too_long, 1)
             self.venue.log_refused(self.connection, "too long", frame, size)
         else:
             self.refused += 1
-            self.torn = True
+            self.tear()
             md_count(&self.counters.frames_malformed, 1)
             self.venue.log_refused(self.connection, "malformed", frame, size)
 
@@ -1446,8 +1467,41 @@ cdef class FrameListener(WSListener):
         md_count(&self.counters.pings, 1)
 
 
+cdef check_records(VenueFeed venue, list records):
+    """Raise ValueError, KeyError or OverflowError for what cannot be published whole."""
+    cdef int64_t ts_event, ts_recv, b0, b1, b2, b3
+    begun = None  # the first of the levels, or of a bar, whose last has not come
+    for record in records:
+        b0, b1, b2, b3 = record.body
+        ts_event, ts_recv = record.ts_event, record.ts_recv
+        kind = record.kind
+        if record.symbol_id:
+            if venue.symbol(venue.by_id[record.symbol_id]) == NULL:
+                raise ValueError(f"no symbol has the id {record.symbol_id}")
+        elif kind != MD_KIND_STATUS:
+            raise ValueError("only a status may concern a whole ring")
+        second = MD_KIND_BAR_VOLUME if begun is not None and begun.kind == MD_KIND_BAR else MD_KIND_LEVEL
+        if begun is not None and (kind != second or record.symbol_id != begun.symbol_id):
+            raise ValueError("something else between the levels of a frame, or the halves of a bar")
+        if kind == MD_KIND_LEVEL:
+            begun = None if record.flags & MD_FLAG_LAST else begun or record
+        elif kind == MD_KIND_BAR:
+            begun = record
+        elif kind == MD_KIND_BAR_VOLUME:
+            if begun is None:
+                raise ValueError("half a bar")
+            begun = None
+        elif kind not in (MD_KIND_STATUS, MD_KIND_TRADE, MD_KIND_QUOTE, MD_KIND_TICKER):
+            raise ValueError(f"a record of kind {kind}")
+    if begun is not None:
+        raise ValueError("levels of which none is the last of its frame, or half a bar")
+
+
 cdef publish_records(VenueFeed venue, const md_connection *connection, records):
-    """Publish what a decoder in Python made of one frame: mdsys.feed.frame.Record."""
+    """Publish what a decoder in Python made of one frame, mdsys.feed.frame.Record each: all of it,
+    or by an exception nothing."""
+    records = list(records)
+    check_records(venue, records)
     cdef md_feed *feed = &venue.feed
     cdef md_feed_symbol *symbol
     cdef md_levels levels
@@ -1459,8 +1513,6 @@ cdef publish_records(VenueFeed venue, const md_connection *connection, records):
         b0, b1, b2, b3 = record.body
         kind = record.kind
         symbol = venue.symbol(venue.by_id[record.symbol_id]) if record.symbol_id else NULL
-        if record.symbol_id and symbol == NULL:
-            raise ValueError(f"no symbol has the id {record.symbol_id}")
         if kind == MD_KIND_STATUS:
             if b0 == MD_STATUS_RESYNC and symbol != NULL:
                 md_book_unsync(feed, symbol, connection.number, record.ts_recv)  # which says so
@@ -1469,15 +1521,11 @@ cdef publish_records(VenueFeed venue, const md_connection *connection, records):
                 md_count(&feed.counters.gaps, 1)
             md_feed_publish_status(feed, symbol, <md_status><int>b0, b1, b2, b3, record.ts_recv)
             continue
-        if symbol == NULL:
-            raise ValueError("only a status may concern a whole ring")
         if kind == MD_KIND_LEVEL:
             if of_levels == NULL:
                 of_levels = symbol
                 levels = md_levels_begin(feed, symbol, connection, record.ts_event, record.ts_recv,
                                          b3, record.flags & MD_FLAG_SNAPSHOT)
-            elif of_levels != symbol:
-                raise ValueError("levels of two symbols in one frame, and none of them the last")
             md_levels_put(&levels, record.flags & MD_FLAG_SIDE_MASK, b0, b1, b2)
             if record.flags & MD_FLAG_LAST:
                 md_levels_end(&levels)
@@ -1487,19 +1535,13 @@ cdef publish_records(VenueFeed venue, const md_connection *connection, records):
                             record.ts_event, record.ts_recv, b0, b1, b2, b3)
             md_count(&feed.counters.trades, 1)
         elif kind == MD_KIND_QUOTE:
-            md_feed_publish(feed, symbol, MD_KIND_QUOTE, record.flags, MD_CACHE_QUOTE,
-                            record.ts_event, record.ts_recv, b0, b1, b2, b3)
-            md_count(&feed.counters.quotes, 1)
+            md_publish_quote(feed, symbol, record.ts_event, record.ts_recv, b0, b1, b2, b3,
+                             MD_ABSENT)
         elif kind == MD_KIND_TICKER:
             md_publish_ticker(feed, symbol, record.ts_event, record.ts_recv, b0, b1, b2, b3)
         elif kind == MD_KIND_BAR:
             pending_bar = record
-        elif kind == MD_KIND_BAR_VOLUME and pending_bar is not None:
+        else:
             bar.open, bar.high, bar.low, bar.close = pending_bar.body
             bar.volume, bar.vwap, bar.trade_count, bar.interval_ns = b0, b1, b2, b3
             md_publish_bar(feed, symbol, record.ts_event, record.ts_recv, &bar)
-            pending_bar = None
-        else:
-            raise ValueError(f"a record of kind {kind}")
-    if of_levels != NULL:
-        raise ValueError("levels of which none is the last of its frame")

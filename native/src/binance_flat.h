@@ -336,6 +336,9 @@ static enum md_frame_result flat_levels(const struct md_feed_symbol *symbol,
         if (result != MD_FRAME_OK) {
             return result;
         }
+        if (size < 0) {
+            return MD_FRAME_MALFORMED; /* no quantity */
+        }
         if (levels != NULL) {
             binance_levels_put(levels, flags, price, size);
         }
@@ -358,7 +361,7 @@ static enum md_frame_result flat_depth(const struct binance_context *context,
         return MD_FRAME_MALFORMED;
     }
     if (context->futures) {
-        if (!flat_uint(&fields[FIELD_UPDATE_BEFORE], &before)) {
+        if (!flat_uint(&fields[FIELD_UPDATE_BEFORE], &before) || before >= latest) {
             return MD_FRAME_MALFORMED;
         }
         first = before + 1;

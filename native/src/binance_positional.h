@@ -324,7 +324,7 @@ POSITIONAL_INLINE bool positional_levels(struct positional *scan,
         int64_t price, size;
         if (levels->pending == levels->pending_max ||
             !LAST_DECIMAL(scan, "[\"", symbol, price, &price) ||
-            !LAST_DECIMAL(scan, "\",\"", symbol, size, &size) || !TAKE(scan, "\"]")) {
+            !LAST_DECIMAL(scan, "\",\"", symbol, size, &size) || !TAKE(scan, "\"]") || size < 0) {
             return false;
         }
         binance_levels_put(levels, flags, price, size);
@@ -355,6 +355,9 @@ positional_depth(const struct binance_context *context, struct positional from) 
     }
     if (context->futures) {
         if (!UINT(scan, ",\"pu\":", &first)) {
+            return false;
+        }
+        if (first >= latest) {
             return false;
         }
         first++; /* pu was the last id that this frame does not cover */

@@ -16,8 +16,9 @@ struct md_book *md_book_create(bool by_rest) {
 
 void md_book_destroy(struct md_book *book) {
     if (book != NULL) {
-        free(book->side[0].levels);
-        free(book->side[1].levels);
+        for (unsigned i = 0; i < 2; i++) {
+            free(book->side[i].room);
+        }
         free(book);
     }
 }
@@ -60,48 +61,88 @@ static uint32_t find(const struct md_book_side *side, bool asks, int64_t price) 
     return end;
 }
 
-static bool grow(struct md_book_side *side) {
-    uint32_t capacity = side->capacity == 0 ? LEVELS_FIRST : 2 * side->capacity;
-    struct md_book_level *levels = realloc(side->levels, capacity * sizeof *levels);
-    if (levels == NULL) {
-        return false;
+/* Have room for one more at an end: there is some, or it is taken from the other end, or made. */
+static bool make_room(struct md_book_side *side, bool in_front) {
+    if (in_front ? side->front > 0 : side->front + side->count < side->capacity) {
+        return true;
     }
-    side->levels = levels;
+    struct md_book_level *from = side->room, *to = from;
+    uint32_t capacity = side->capacity;
+    if (side->count >= capacity / 4 * 3) {
+        capacity = capacity == 0 ? LEVELS_FIRST : 2 * capacity;
+        to = malloc(capacity * sizeof *to);
+        if (to == NULL) {
+            return false;
+        }
+    }
+    uint32_t front = (capacity - side->count + in_front) / 2;
+    if (side->count != 0) { /* else there may be no room yet to move from */
+        memmove(&to[front], side->levels, side->count * sizeof *to);
+    }
+    if (to != from) {
+        free(from);
+    }
+    side->room = to;
+    side->levels = &to[front];
+    side->front = front;
     side->capacity = capacity;
     return true;
 }
 
+static void drop_from_front(struct md_book_side *side, uint32_t count) {
+    side->levels += count;
+    side->front += count;
+    side->count -= count;
+}
+
 static void erase(struct md_book_side *side, uint32_t at) {
-    side->count--;
-    memmove(&side->levels[at],
-            &side->levels[at + 1],
-            (side->count - at) * sizeof(struct md_book_level));
+    struct md_book_level *levels = side->levels;
+    if (at < side->count / 2) {
+        memmove(&levels[1], &levels[0], at * sizeof *levels);
+        drop_from_front(side, 1);
+    } else {
+        side->count--;
+        memmove(&levels[at], &levels[at + 1], (side->count - at) * sizeof *levels);
+    }
+}
+
+/* All levels are known up to this price; what was unknown before stays so. */
+static void bound(struct md_book_side *side, bool asks, int64_t price) {
+    if (!side->bounded || better(asks, price, side->known_to)) {
+        side->known_to = price;
+    }
+    side->bounded = true;
 }
 
 /* Make room at a place by letting the worst level go. Returns the place as it is then. */
-static uint32_t drop_worst(struct md_book_side *side, uint32_t at) {
-    side->known_to = side->levels[1].price;
-    side->bounded = true;
-    erase(side, 0);
+static uint32_t drop_worst(struct md_book_side *side, bool asks, uint32_t at) {
+    bound(side, asks, side->levels[1].price);
+    drop_from_front(side, 1);
     return at - 1;
 }
 
-static bool insert(struct md_book_side *side, uint32_t at, const struct md_book_level *level) {
+static bool
+insert(struct md_book_side *side, bool asks, uint32_t at, const struct md_book_level *level) {
     if (side->count == MD_BOOK_LEVELS_MAX) {
         if (at == 0) { /* worse than all: beyond what is known from now on */
-            side->known_to = side->levels[0].price;
-            side->bounded = true;
+            bound(side, asks, side->levels[0].price);
             return true;
         }
-        at = drop_worst(side, at);
+        at = drop_worst(side, asks, at);
     }
-    if (side->count == side->capacity && !grow(side)) {
+    bool in_front = at < side->count / 2;
+    if (!make_room(side, in_front)) {
         return false;
     }
-    memmove(&side->levels[at + 1],
-            &side->levels[at],
-            (side->count - at) * sizeof(struct md_book_level));
-    side->levels[at] = *level;
+    struct md_book_level *levels = side->levels;
+    if (in_front) {
+        memmove(&levels[-1], &levels[0], at * sizeof *levels);
+        side->levels = --levels;
+        side->front--;
+    } else {
+        memmove(&levels[at + 1], &levels[at], (side->count - at) * sizeof *levels);
+    }
+    levels[at] = *level;
     side->count++;
     return true;
 }
@@ -127,16 +168,14 @@ bool md_book_set(struct md_book *book,
         side->levels[at] = level;
         return true;
     }
-    return insert(side, at, &level);
+    return insert(side, asks, at, &level);
 }
 
 void md_book_cut(struct md_book *book, uint32_t depth) {
     for (unsigned i = 0; i < 2; i++) {
         struct md_book_side *side = &book->side[i];
         if (side->count > depth) {
-            uint32_t over = side->count - depth;
-            memmove(side->levels, &side->levels[over], depth * sizeof(struct md_book_level));
-            side->count = depth;
+            drop_from_front(side, side->count - depth);
         }
     }
 }
@@ -188,8 +227,10 @@ static bool merge_side(struct md_book_side *side,
         out[i] = out[count - 1 - i];
         out[count - 1 - i] = swap;
     }
-    free(side->levels);
+    free(side->room);
+    side->room = out;
     side->levels = out;
+    side->front = 0;
     side->count = count;
     side->capacity = capacity;
     side->bounded = cut_short;

@@ -1,8 +1,9 @@
 /* A symbol's whole book, as its feed keeps it: private memory, one thread.
  *
- * Two sides, each a sorted array with the best price last, so that changes near the top, which are
- * most, move little. It grows by doubling up to MD_BOOK_LEVELS_MAX a side and then lets the worst
- * go; after it has grown nothing allocates.
+ * Two sides, each a sorted array with the best price last and room at both ends: a change moves the
+ * levels on the nearer side of it, so those at the top, which are most, move little, and a snapshot
+ * may begin with the best or with the worst. It grows by doubling, up to MD_BOOK_LEVELS_MAX levels
+ * a side, and then lets the worst go; after it has grown nothing allocates.
  *
  *   void ──snapshot──▶ in step ──hole, checksum, lost connection──▶ void
  *
@@ -35,9 +36,11 @@ struct md_book_level {
 };
 
 struct md_book_side {
-    struct md_book_level *levels; /* worst first */
+    struct md_book_level *room;   /* for capacity levels; NULL: none yet */
+    struct md_book_level *levels; /* &room[front]: worst first */
     uint32_t count;
     uint32_t capacity;
+    uint32_t front;
     int64_t known_to; /* with `bounded`: the worst price up to which all levels are known */
     bool bounded;
 };

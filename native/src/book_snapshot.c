@@ -161,5 +161,8 @@ enum md_frame_result md_book_snapshot_json(struct md_feed *feed,
     enum md_frame_result result = merge(feed, symbol, connection, &json, asked, ts_recv, sides);
     free(sides[0].levels);
     free(sides[1].levels);
+    if (result != MD_FRAME_OK) {
+        md_book_refuse_snapshot(feed, symbol);
+    }
     return result;
 }

@@ -126,7 +126,9 @@ bool md_capture_symbol_is_whole(const struct md_capture_symbol *state, size_t si
 bool md_replay_symbol(struct md_feed_symbol *symbol,
                       const struct md_capture_symbol *state,
                       size_t size) {
-    if (!md_capture_symbol_is_whole(state, size)) {
+    if (!md_capture_symbol_is_whole(state, size) ||
+        state->trades.hole_count > MD_HOLE_COUNT_MAX ||
+        state->books.hole_count > MD_HOLE_COUNT_MAX) {
         return false;
     }
     free(symbol->own);

@@ -31,7 +31,7 @@ struct md_capture_symbol {
     struct md_record quote;
 };
 
-static_assert(sizeof(struct md_capture_symbol) == 232, "no padding goes into files");
+static_assert(sizeof(struct md_capture_symbol) == 296, "no padding goes into files");
 
 /* A book; then its levels as struct md_book_level, bids before asks, the worst first. */
 struct md_capture_book {

@@ -9,6 +9,8 @@
 #ifndef MDSYS_COINBASE_ADVANCED_H
 #define MDSYS_COINBASE_ADVANCED_H
 
+#include <stdlib.h>
+
 #include "coinbase_values.h"
 
 enum advanced_field {
@@ -159,25 +161,21 @@ trade_publish(const struct advanced_context *context, const struct md_json_value
     return MD_FRAME_OK;
 }
 
-enum { TRADE_SPANS_MAX = 512 };
+enum { TRADE_SPANS_KEPT = 512 };
 
-/* From the last to the first, which JSON cannot be read in: so many at a time. */
+/* From the last to the first, which JSON cannot be read in: their places are noted. items: room for
+ * count of them. */
 static enum md_frame_result trades_publish_reversed(const struct advanced_context *context,
                                                     const struct advanced_event *event,
+                                                    struct md_json_value *items,
                                                     size_t count) {
     enum md_frame_result result = MD_FRAME_OK;
-    while (count > 0) {
-        struct md_json_value items[TRADE_SPANS_MAX];
-        size_t first = count > TRADE_SPANS_MAX ? count - TRADE_SPANS_MAX : 0;
-        struct md_json json = coinbase_inside(&event->items);
-        for (size_t i = 0; i < count; i++) {
-            coinbase_item(&json, &items[i < first ? 0 : i - first]);
-        }
-        while (count > first) {
-            count--;
-            result = coinbase_first(result,
-                                    trade_publish(context, &items[count - first], event->snapshot));
-        }
+    struct md_json json = coinbase_inside(&event->items);
+    for (size_t i = 0; i < count; i++) {
+        coinbase_item(&json, &items[i]);
+    }
+    while (count-- > 0) {
+        result = coinbase_first(result, trade_publish(context, &items[count], event->snapshot));
     }
     return result;
 }
@@ -196,7 +194,15 @@ static enum md_frame_result trades_publish(const struct advanced_context *contex
         last_id = trade.id;
     }
     if (last_id < first_id) {
-        return trades_publish_reversed(context, event, count);
+        struct md_json_value few[TRADE_SPANS_KEPT];
+        struct md_json_value *many =
+            count <= TRADE_SPANS_KEPT ? NULL : malloc(count * sizeof *many);
+        if (count <= TRADE_SPANS_KEPT || many != NULL) { /* else as they come: better than never */
+            enum md_frame_result reversed =
+                trades_publish_reversed(context, event, many != NULL ? many : few, count);
+            free(many);
+            return reversed;
+        }
     }
     enum md_frame_result result = MD_FRAME_OK;
     json = coinbase_inside(&event->items);

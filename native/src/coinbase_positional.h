@@ -10,14 +10,14 @@
 /* ---- Exchange ------------------------------------------------------------------------------- */
 
 /* Where the time stands, behind the rows: what is put into the slots must have it already. */
-POSITIONAL_INLINE bool positional_time_at_end(const struct positional *scan, int64_t *ts) {
+MD_QUICK bool positional_time_at_end(const struct md_quick *scan, int64_t *ts) {
     static const char key[] = "],\"time\":\"2021-04-17T16:43:37.089723Z\"}";
-    struct positional tail = *scan;
+    struct md_quick tail = *scan;
     if (scan->end - scan->at < (ptrdiff_t)sizeof key - 1) {
         return false;
     }
     tail.at = scan->end - (sizeof key - 1);
-    return TAKE(&tail, "],\"time\":\"") && positional_time(&tail, ts) && END(&tail, "}");
+    return MD_TAKE(&tail, "],\"time\":\"") && positional_time(&tail, ts) && MD_END(&tail, "}");
 }
 
 /* {"type":"l2update","product_id":" is behind us. The slots are claimed as the rows are read;
@@ -25,27 +25,27 @@ POSITIONAL_INLINE bool positional_time_at_end(const struct positional *scan, int
 static bool positional_l2update(struct md_feed *feed,
                                 const struct md_connection *connection,
                                 int64_t ts_recv,
-                                struct positional scan) {
+                                struct md_quick scan) {
     struct md_feed_symbol *symbol = positional_symbol(&scan, feed);
     int64_t ts_event, price, size;
-    if (symbol == NULL || !TAKE(&scan, ",\"changes\":[") ||
+    if (symbol == NULL || !MD_TAKE(&scan, ",\"changes\":[") ||
         !positional_time_at_end(&scan, &ts_event) || !md_feed_wants(feed, MD_CHANNEL_BOOK)) {
         return false;
     }
     struct md_levels levels =
         md_levels_begin(feed, symbol, connection, ts_event, ts_recv, MD_ABSENT, 0);
     do {
-        if (levels.pending == levels.pending_max || !TAKE(&scan, "[\"")) {
+        if (levels.pending == levels.pending_max || !MD_TAKE(&scan, "[\"")) {
             return false;
         }
         unsigned side = positional_side(&scan);
         if (side == 0 || !NUMBER(&scan, ",\"", symbol->price_scale, &price) ||
-            !NUMBER(&scan, ",\"", symbol->size_scale, &size) || !TAKE(&scan, "]")) {
+            !NUMBER(&scan, ",\"", symbol->size_scale, &size) || !MD_TAKE(&scan, "]")) {
             return false;
         }
         md_levels_put(&levels, side, price, size, MD_ABSENT);
-    } while (TAKE(&scan, ","));
-    if (!TAKE(&scan, "],\"time\":\"") || !positional_text(&scan, 32) || !END(&scan, "\"}")) {
+    } while (MD_TAKE(&scan, ","));
+    if (!MD_TAKE(&scan, "],\"time\":\"") || !md_quick_text(&scan) || !MD_END(&scan, "\"}")) {
         return false;
     }
     md_levels_end(&levels);
@@ -56,22 +56,22 @@ static bool positional_l2update(struct md_feed *feed,
 static bool positional_match(struct md_feed *feed,
                              const struct md_connection *connection,
                              int64_t ts_recv,
-                             struct positional scan) {
+                             struct md_quick scan) {
     int64_t trade_id, sequence, ts_event, price, size;
-    if (!positional_id(&scan, &trade_id) || !SKIP(&scan, ",\"maker_order_id\":\"") ||
-        !SKIP(&scan, "\",\"taker_order_id\":\"") || !TAKE(&scan, "\",\"side\":\"")) {
+    if (!positional_id(&scan, &trade_id) || !MD_SKIP_TEXT(&scan, ",\"maker_order_id\":\"") ||
+        !MD_SKIP_TEXT(&scan, "\",\"taker_order_id\":\"") || !MD_TAKE(&scan, "\",\"side\":\"")) {
         return false;
     }
     unsigned maker = positional_side(&scan);
-    struct positional numbers = scan; /* the scales are the product's, which comes behind them */
-    if (maker == 0 || !SKIP(&scan, ",\"size\":\"") || !SKIP(&scan, "\",\"price\":\"") ||
-        !TAKE(&scan, "\",\"product_id\":\"")) {
+    struct md_quick numbers = scan; /* the scales are the product's, which comes behind them */
+    if (maker == 0 || !MD_SKIP_TEXT(&scan, ",\"size\":\"") ||
+        !MD_SKIP_TEXT(&scan, "\",\"price\":\"") || !MD_TAKE(&scan, "\",\"product_id\":\"")) {
         return false;
     }
     struct md_feed_symbol *symbol = positional_symbol(&scan, feed);
-    if (symbol == NULL || !TAKE(&scan, ",\"sequence\":") || !positional_id(&scan, &sequence) ||
-        !TAKE(&scan, ",\"time\":\"") || !positional_time(&scan, &ts_event) || !END(&scan, "}") ||
-        !NUMBER(&numbers, ",\"size\":\"", symbol->size_scale, &size) ||
+    if (symbol == NULL || !MD_TAKE(&scan, ",\"sequence\":") || !positional_id(&scan, &sequence) ||
+        !MD_TAKE(&scan, ",\"time\":\"") || !positional_time(&scan, &ts_event) ||
+        !MD_END(&scan, "}") || !NUMBER(&numbers, ",\"size\":\"", symbol->size_scale, &size) ||
         !NUMBER(&numbers, ",\"price\":\"", symbol->price_scale, &price) ||
         !md_feed_wants(feed, MD_CHANNEL_TRADE)) {
         return false;
@@ -91,10 +91,10 @@ static bool positional_match(struct md_feed *feed,
 }
 
 /* {"type":"ticker","sequence": is behind us. The sizes of the best came later than the rest. */
-static bool positional_ticker(struct md_feed *feed, int64_t ts_recv, struct positional scan) {
+static bool positional_ticker(struct md_feed *feed, int64_t ts_recv, struct md_quick scan) {
     int64_t sequence, ts_event, trade_id;
     int64_t quote[4] = {MD_ABSENT, MD_ABSENT, MD_ABSENT, MD_ABSENT}, last[3];
-    if (!positional_id(&scan, &sequence) || !TAKE(&scan, ",\"product_id\":\"")) {
+    if (!positional_id(&scan, &sequence) || !MD_TAKE(&scan, ",\"product_id\":\"")) {
         return false;
     }
     struct md_feed_symbol *symbol = positional_symbol(&scan, feed);
@@ -102,21 +102,23 @@ static bool positional_ticker(struct md_feed *feed, int64_t ts_recv, struct posi
         return false;
     }
     unsigned price = symbol->price_scale, size = symbol->size_scale;
-    if (!NUMBER(&scan, ",\"price\":\"", price, &last[0]) || !SKIP(&scan, ",\"open_24h\":\"") ||
-        !NUMBER(&scan, "\",\"volume_24h\":\"", size, &last[2]) || !SKIP(&scan, ",\"low_24h\":\"") ||
-        !SKIP(&scan, "\",\"high_24h\":\"") || !SKIP(&scan, "\",\"volume_30d\":\"") ||
+    if (!NUMBER(&scan, ",\"price\":\"", price, &last[0]) ||
+        !MD_SKIP_TEXT(&scan, ",\"open_24h\":\"") ||
+        !NUMBER(&scan, "\",\"volume_24h\":\"", size, &last[2]) ||
+        !MD_SKIP_TEXT(&scan, ",\"low_24h\":\"") || !MD_SKIP_TEXT(&scan, "\",\"high_24h\":\"") ||
+        !MD_SKIP_TEXT(&scan, "\",\"volume_30d\":\"") ||
         !NUMBER(&scan, "\",\"best_bid\":\"", price, &quote[0])) {
         return false;
     }
-    if (TAKE(&scan, ",\"best_bid_size\":\"") && !positional_number(&scan, size, &quote[2])) {
+    if (MD_TAKE(&scan, ",\"best_bid_size\":\"") && !positional_number(&scan, size, &quote[2])) {
         return false;
     }
     if (!NUMBER(&scan, ",\"best_ask\":\"", price, &quote[1]) ||
-        (TAKE(&scan, ",\"best_ask_size\":\"") && !positional_number(&scan, size, &quote[3])) ||
-        !TAKE(&scan, ",\"side\":\"") || positional_side(&scan) == 0 ||
-        !TAKE(&scan, ",\"time\":\"") || !positional_time(&scan, &ts_event) ||
-        !TAKE(&scan, ",\"trade_id\":") || !positional_id(&scan, &trade_id) ||
-        !NUMBER(&scan, ",\"last_size\":\"", size, &last[1]) || !END(&scan, "}")) {
+        (MD_TAKE(&scan, ",\"best_ask_size\":\"") && !positional_number(&scan, size, &quote[3])) ||
+        !MD_TAKE(&scan, ",\"side\":\"") || positional_side(&scan) == 0 ||
+        !MD_TAKE(&scan, ",\"time\":\"") || !positional_time(&scan, &ts_event) ||
+        !MD_TAKE(&scan, ",\"trade_id\":") || !positional_id(&scan, &trade_id) ||
+        !NUMBER(&scan, ",\"last_size\":\"", size, &last[1]) || !MD_END(&scan, "}")) {
         return false;
     }
     coinbase_publish_quote(feed, symbol, ts_event, ts_recv, quote);
@@ -124,22 +126,22 @@ static bool positional_ticker(struct md_feed *feed, int64_t ts_recv, struct posi
     return true;
 }
 
-POSITIONAL_INLINE bool positional_exchange(struct md_feed *feed,
-                                           const struct md_connection *connection,
-                                           const char *frame,
-                                           size_t size,
-                                           int64_t ts_recv) {
-    if (size < POSITIONAL_SIZE_MIN) {
+MD_QUICK bool positional_exchange(struct md_feed *feed,
+                                  const struct md_connection *connection,
+                                  const char *frame,
+                                  size_t size,
+                                  int64_t ts_recv) {
+    if (size < MD_QUICK_SIZE_MIN) {
         return false;
     }
-    struct positional scan = {frame, frame + size, frame + size - 8};
-    if (TAKE(&scan, "{\"type\":\"l2update\",\"product_id\":\"")) {
+    struct md_quick scan = {frame, frame + size};
+    if (MD_TAKE(&scan, "{\"type\":\"l2update\",\"product_id\":\"")) {
         return positional_l2update(feed, connection, ts_recv, scan);
     }
-    if (TAKE(&scan, "{\"type\":\"match\",\"trade_id\":")) {
+    if (MD_TAKE(&scan, "{\"type\":\"match\",\"trade_id\":")) {
         return positional_match(feed, connection, ts_recv, scan);
     }
-    return TAKE(&scan, "{\"type\":\"ticker\",\"sequence\":") &&
+    return MD_TAKE(&scan, "{\"type\":\"ticker\",\"sequence\":") &&
            positional_ticker(feed, ts_recv, scan);
 }
 
@@ -147,29 +149,30 @@ POSITIONAL_INLINE bool positional_exchange(struct md_feed *feed,
 
 /* The envelope up to its events, behind the channel; the time it was sent. Only the number that is
  * due: none before means that 0 is. */
-POSITIONAL_INLINE bool positional_envelope(struct positional *scan,
-                                           const struct md_connection *connection,
-                                           int64_t *ts_sent) {
+MD_QUICK bool positional_envelope(struct md_quick *scan,
+                                  const struct md_connection *connection,
+                                  int64_t *ts_sent) {
     int64_t sequence = 0;
-    TAKE(scan, "\"client_id\":\"\","); /* gone since 2026 */
-    return TAKE(scan, "\"timestamp\":\"") && positional_time(scan, ts_sent) &&
-           TAKE(scan, ",\"sequence_num\":") &&
-           (TAKE(scan, "0") || positional_id(scan, &sequence)) &&
-           connection->sequence == (uint64_t)sequence && TAKE(scan, ",\"events\":[{\"type\":\"");
+    MD_TAKE(scan, "\"client_id\":\"\","); /* gone since 2026 */
+    return MD_TAKE(scan, "\"timestamp\":\"") && positional_time(scan, ts_sent) &&
+           MD_TAKE(scan, ",\"sequence_num\":") &&
+           (MD_TAKE(scan, "0") || positional_id(scan, &sequence)) &&
+           connection->sequence == (uint64_t)sequence && MD_TAKE(scan, ",\"events\":[{\"type\":\"");
 }
 
 /* One event; all its levels of one time, or the flat scanner finds the newest. */
 static bool positional_l2_data(struct md_feed *feed,
                                struct md_connection *connection,
                                int64_t ts_recv,
-                               struct positional scan) {
+                               struct md_quick scan) {
     int64_t ts_sent, ts_event, price, size;
     if (!positional_envelope(&scan, connection, &ts_sent) ||
-        !TAKE(&scan, "update\",\"product_id\":\"")) {
+        !MD_TAKE(&scan, "update\",\"product_id\":\"")) {
         return false;
     }
     struct md_feed_symbol *symbol = positional_symbol(&scan, feed);
-    if (symbol == NULL || !TAKE(&scan, ",\"updates\":[") || !md_feed_wants(feed, MD_CHANNEL_BOOK)) {
+    if (symbol == NULL || !MD_TAKE(&scan, ",\"updates\":[") ||
+        !md_feed_wants(feed, MD_CHANNEL_BOOK)) {
         return false;
     }
     const char *time = NULL; /* the first level's, with its quote */
@@ -177,11 +180,11 @@ static bool positional_l2_data(struct md_feed *feed,
     struct md_levels levels;
     do {
         unsigned side;
-        if (!TAKE(&scan, "{\"side\":\"")) {
+        if (!MD_TAKE(&scan, "{\"side\":\"")) {
             return false;
         }
-        side = TAKE(&scan, "bid\"") ? MD_FLAG_BUY : TAKE(&scan, "offer\"") ? MD_FLAG_SELL : 0;
-        if (side == 0 || !TAKE(&scan, ",\"event_time\":\"")) {
+        side = MD_TAKE(&scan, "bid\"") ? MD_FLAG_BUY : MD_TAKE(&scan, "offer\"") ? MD_FLAG_SELL : 0;
+        if (side == 0 || !MD_TAKE(&scan, ",\"event_time\":\"")) {
             return false;
         }
         if (time == NULL) {
@@ -201,12 +204,12 @@ static bool positional_l2_data(struct md_feed *feed,
         if (levels.pending == levels.pending_max ||
             !NUMBER(&scan, ",\"price_level\":\"", symbol->price_scale, &price) ||
             !NUMBER(&scan, ",\"new_quantity\":\"", symbol->size_scale, &size) ||
-            !TAKE(&scan, "}")) {
+            !MD_TAKE(&scan, "}")) {
             return false;
         }
         md_levels_put(&levels, side, price, size, MD_ABSENT);
-    } while (TAKE(&scan, ","));
-    if (!END(&scan, "]}]}")) {
+    } while (MD_TAKE(&scan, ","));
+    if (!MD_END(&scan, "]}]}")) {
         return false;
     }
     connection->sequence++;
@@ -227,35 +230,35 @@ struct positional_trade {
 static bool positional_trades(struct md_feed *feed,
                               struct md_connection *connection,
                               int64_t ts_recv,
-                              struct positional scan) {
+                              struct md_quick scan) {
     struct positional_trade trades[POSITIONAL_TRADES_MAX], *trade = trades;
     int64_t ts_sent;
     if (!positional_envelope(&scan, connection, &ts_sent) ||
-        !TAKE(&scan, "update\",\"trades\":[") || !md_feed_wants(feed, MD_CHANNEL_TRADE)) {
+        !MD_TAKE(&scan, "update\",\"trades\":[") || !md_feed_wants(feed, MD_CHANNEL_TRADE)) {
         return false;
     }
     do {
-        if (trade == trades + POSITIONAL_TRADES_MAX || !TAKE(&scan, "{\"product_id\":\"")) {
+        if (trade == trades + POSITIONAL_TRADES_MAX || !MD_TAKE(&scan, "{\"product_id\":\"")) {
             return false;
         }
         trade->symbol = positional_symbol(&scan, feed);
-        if (trade->symbol == NULL || !TAKE(&scan, ",\"trade_id\":\"") ||
+        if (trade->symbol == NULL || !MD_TAKE(&scan, ",\"trade_id\":\"") ||
             !positional_id(&scan, &trade->id) ||
             !NUMBER(&scan, "\",\"price\":\"", trade->symbol->price_scale, &trade->price) ||
             !NUMBER(&scan, ",\"size\":\"", trade->symbol->size_scale, &trade->size) ||
-            !TAKE(&scan, ",\"time\":\"") || !positional_time(&scan, &trade->ts_event) ||
-            !TAKE(&scan, ",\"side\":\"")) {
+            !MD_TAKE(&scan, ",\"time\":\"") || !positional_time(&scan, &trade->ts_event) ||
+            !MD_TAKE(&scan, ",\"side\":\"")) {
             return false;
         }
-        trade->side = TAKE(&scan, "BUY\"}")    ? MD_FLAG_SELL /* the maker's */
-                      : TAKE(&scan, "SELL\"}") ? MD_FLAG_BUY
-                                               : 0;
+        trade->side = MD_TAKE(&scan, "BUY\"}")    ? MD_FLAG_SELL /* the maker's */
+                      : MD_TAKE(&scan, "SELL\"}") ? MD_FLAG_BUY
+                                                  : 0;
         if (trade->side == 0) {
             return false;
         }
         trade++;
-    } while (TAKE(&scan, ","));
-    if (!END(&scan, "]}]}") || trade[-1].id < trades[0].id) {
+    } while (MD_TAKE(&scan, ","));
+    if (!MD_END(&scan, "]}]}") || trade[-1].id < trades[0].id) {
         return false;
     }
     connection->sequence++;
@@ -279,10 +282,10 @@ static bool positional_trades(struct md_feed *feed,
 static bool positional_advanced_ticker(struct md_feed *feed,
                                        struct md_connection *connection,
                                        int64_t ts_recv,
-                                       struct positional scan) {
+                                       struct md_quick scan) {
     int64_t ts_sent, quote[4], last[3] = {MD_ABSENT, MD_ABSENT, MD_ABSENT};
     if (!positional_envelope(&scan, connection, &ts_sent) ||
-        !TAKE(&scan, "update\",\"tickers\":[{\"type\":\"ticker\",\"product_id\":\"")) {
+        !MD_TAKE(&scan, "update\",\"tickers\":[{\"type\":\"ticker\",\"product_id\":\"")) {
         return false;
     }
     struct md_feed_symbol *symbol = positional_symbol(&scan, feed);
@@ -291,13 +294,14 @@ static bool positional_advanced_ticker(struct md_feed *feed,
     }
     unsigned price = symbol->price_scale, size = symbol->size_scale;
     if (!NUMBER(&scan, ",\"price\":\"", price, &last[0]) ||
-        !NUMBER(&scan, ",\"volume_24_h\":\"", size, &last[2]) || !SKIP(&scan, ",\"low_24_h\":\"") ||
-        !SKIP(&scan, "\",\"high_24_h\":\"") || !SKIP(&scan, "\",\"low_52_w\":\"") ||
-        !SKIP(&scan, "\",\"high_52_w\":\"") || !SKIP(&scan, "\",\"price_percent_chg_24_h\":\"") ||
+        !NUMBER(&scan, ",\"volume_24_h\":\"", size, &last[2]) ||
+        !MD_SKIP_TEXT(&scan, ",\"low_24_h\":\"") || !MD_SKIP_TEXT(&scan, "\",\"high_24_h\":\"") ||
+        !MD_SKIP_TEXT(&scan, "\",\"low_52_w\":\"") || !MD_SKIP_TEXT(&scan, "\",\"high_52_w\":\"") ||
+        !MD_SKIP_TEXT(&scan, "\",\"price_percent_chg_24_h\":\"") ||
         !NUMBER(&scan, "\",\"best_bid\":\"", price, &quote[0]) ||
         !NUMBER(&scan, ",\"best_ask\":\"", price, &quote[1]) ||
         !NUMBER(&scan, ",\"best_bid_quantity\":\"", size, &quote[2]) ||
-        !NUMBER(&scan, ",\"best_ask_quantity\":\"", size, &quote[3]) || !END(&scan, "}]}]}")) {
+        !NUMBER(&scan, ",\"best_ask_quantity\":\"", size, &quote[3]) || !MD_END(&scan, "}]}]}")) {
         return false;
     }
     connection->sequence++;
@@ -306,22 +310,22 @@ static bool positional_advanced_ticker(struct md_feed *feed,
     return true;
 }
 
-POSITIONAL_INLINE bool positional_advanced(struct md_feed *feed,
-                                           struct md_connection *connection,
-                                           const char *frame,
-                                           size_t size,
-                                           int64_t ts_recv) {
-    if (size < POSITIONAL_SIZE_MIN) {
+MD_QUICK bool positional_advanced(struct md_feed *feed,
+                                  struct md_connection *connection,
+                                  const char *frame,
+                                  size_t size,
+                                  int64_t ts_recv) {
+    if (size < MD_QUICK_SIZE_MIN) {
         return false;
     }
-    struct positional scan = {frame, frame + size, frame + size - 8};
-    if (TAKE(&scan, "{\"channel\":\"l2_data\",")) {
+    struct md_quick scan = {frame, frame + size};
+    if (MD_TAKE(&scan, "{\"channel\":\"l2_data\",")) {
         return positional_l2_data(feed, connection, ts_recv, scan);
     }
-    if (TAKE(&scan, "{\"channel\":\"ticker\",")) {
+    if (MD_TAKE(&scan, "{\"channel\":\"ticker\",")) {
         return positional_advanced_ticker(feed, connection, ts_recv, scan);
     }
-    return TAKE(&scan, "{\"channel\":\"market_trades\",") &&
+    return MD_TAKE(&scan, "{\"channel\":\"market_trades\",") &&
            positional_trades(feed, connection, ts_recv, scan);
 }
 

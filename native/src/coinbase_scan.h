@@ -1,80 +1,29 @@
-/* The words of the fast scanners: literals, strings, numbers and times where they are expected.
+/* The words of the fast scanners beyond those of quick_scan.h: numbers, times and sides in quotes.
  *
- * Each steps over what it takes; what it returns false for may be right all the same, in another
- * form: the flat scanner knows. */
+ * Each steps over what it takes, its closing quote included; what it returns false for may be right
+ * all the same, in another form: the flat scanner knows. */
 #ifndef MDSYS_COINBASE_SCAN_H
 #define MDSYS_COINBASE_SCAN_H
 
 #include "coinbase_values.h"
+#include "quick_scan.h"
 
-struct positional {
-    const char *at;
-    const char *end;
-    const char *last8; /* where the frame's last whole word begins */
-};
-
-/* What the compiler must decide where it is used: literals, offsets, sides. */
-#define POSITIONAL_INLINE static inline __attribute__((always_inline))
-
-#define POSITIONAL_SIZE_MIN 64U /* nothing of ours is shorter */
-
-/* Step over a literal. By words that overlap, since compilers call memcmp for most sizes. */
-POSITIONAL_INLINE bool positional_take(struct positional *scan, const char *literal, size_t size) {
-    const char *at = scan->at;
-    if (scan->end - at < (ptrdiff_t)size) {
-        return false;
-    }
-    size_t i = 0;
-    for (; size >= 8 && i < size; i += 8) {
-        size_t from = i + 8 <= size ? i : size - 8;
-        uint64_t have, want;
-        memcpy(&have, at + from, 8);
-        memcpy(&want, literal + from, 8);
-        if (have != want) {
-            return false;
-        }
-    }
-    for (; i < size; i++) {
-        if (at[i] != literal[i]) {
-            return false;
-        }
-    }
-    scan->at = at + size;
-    return true;
+/* Read the product. */
+MD_QUICK struct md_feed_symbol *positional_symbol(struct md_quick *scan,
+                                                  const struct md_feed *feed) {
+    struct md_feed_symbol *symbol = md_quick_symbol(scan, feed);
+    scan->at += symbol != NULL;
+    return symbol;
 }
 
-#define TAKE(scan, literal) positional_take(scan, literal, sizeof(literal) - 1)
-
-/* Step to the quote that ends a string of at most size_max bytes. False when a byte comes first
- * that needs a closer look: an escape, a control, anything beyond ASCII. */
-POSITIONAL_INLINE bool positional_text(struct positional *scan, ptrdiff_t size_max) {
-    const char *end = scan->end - scan->at > size_max ? scan->at + size_max + 1 : scan->end;
-    for (; scan->at < end; scan->at++) {
-        signed char c = (signed char)*scan->at; /* negative: beyond ASCII */
-        if (c == '"') {
-            return true;
-        }
-        if (c < 0x20 || c == '\\') {
-            return false;
-        }
-    }
-    return false;
-}
-
-/* Read the product and its closing quote. */
-POSITIONAL_INLINE struct md_feed_symbol *positional_symbol(struct positional *scan,
-                                                           const struct md_feed *feed) {
+/* Read a number. */
+MD_QUICK bool positional_number(struct md_quick *scan, unsigned scale, int64_t *out) {
     const char *first = scan->at;
-    if (!positional_text(scan, MD_NAME_SIZE_MAX)) {
-        return NULL;
+    unsigned decimals;
+    if (md_quick_decimal(scan, scale, out, &decimals) && MD_TAKE(scan, "\"")) {
+        return true;
     }
-    size_t size = (size_t)(scan->at++ - first);
-    return md_feed_find_symbol(feed, first, size);
-}
-
-/* Read a number and its closing quote. */
-POSITIONAL_INLINE bool positional_number(struct positional *scan, unsigned scale, int64_t *out) {
-    const char *quote = md_decimal_scan(scan->at, scan->last8, scale, out);
+    const char *quote = md_decimal_scan(first, scan->end - 8, scale, out); /* a longer one */
     if (quote == NULL) {
         return false;
     }
@@ -82,47 +31,27 @@ POSITIONAL_INLINE bool positional_number(struct positional *scan, unsigned scale
     return true;
 }
 
-/* Read a time and its closing quote. */
-POSITIONAL_INLINE bool positional_time(struct positional *scan, int64_t *ts) {
-    const char *first = scan->at;
-    if (scan->end - first < (ptrdiff_t)MD_RFC3339_SIZE_MIN) {
-        return false;
-    }
-    scan->at += MD_RFC3339_SIZE_MIN - 1;
-    return positional_text(scan, 16) && md_time_rfc3339(first, (size_t)(scan->at++ - first), ts);
+/* Read a time. */
+MD_QUICK bool positional_time(struct md_quick *scan, int64_t *ts) {
+    return scan->end - scan->at >= MD_QUICK_TIME_ROOM && md_quick_time(scan, ts) &&
+           MD_TAKE(scan, "\"");
 }
 
-/* Read an id of at most 16 digits. */
-POSITIONAL_INLINE bool positional_id(struct positional *scan, int64_t *out) {
-    unsigned count, more;
-    uint64_t value = md_digits8(md_load8(scan->at, scan->last8), &count);
-    bool ok = count != 0 && *scan->at != '0';
-    scan->at += count;
-    if (count == 8) {
-        uint64_t rest = md_digits8(md_load8(scan->at, scan->last8), &more);
-        value = value * md_pow10[more] + rest;
-        scan->at += more;
-    }
-    *out = (int64_t)value;
+/* Read an id of at most 15 digits. */
+MD_QUICK bool positional_id(struct md_quick *scan, int64_t *out) {
+    uint64_t id = 0;
+    bool ok = md_quick_uint(scan, &id) && id != 0;
+    *out = (int64_t)id;
     return ok;
 }
 
-/* Step over a string that begins behind a literal. */
-#define SKIP(scan, literal) (TAKE(scan, literal) && positional_text(scan, 64))
-
 /* Read a number that begins behind a literal. */
 #define NUMBER(scan, literal, scale, out)                                                          \
-    (TAKE(scan, literal) && positional_number(scan, scale, out))
-
-POSITIONAL_INLINE bool positional_end(struct positional *scan, const char *literal, size_t size) {
-    return positional_take(scan, literal, size) && scan->at == scan->end;
-}
-
-#define END(scan, literal) positional_end(scan, literal, sizeof(literal) - 1)
+    (MD_TAKE(scan, literal) && positional_number(scan, scale, out))
 
 /* "buy" or "sell" and the quote; 0: neither. */
-POSITIONAL_INLINE unsigned positional_side(struct positional *scan) {
-    return TAKE(scan, "buy\"") ? MD_FLAG_BUY : TAKE(scan, "sell\"") ? MD_FLAG_SELL : 0;
+MD_QUICK unsigned positional_side(struct md_quick *scan) {
+    return MD_TAKE(scan, "buy\"") ? MD_FLAG_BUY : MD_TAKE(scan, "sell\"") ? MD_FLAG_SELL : 0;
 }
 
 #endif

@@ -1,7 +1,6 @@
 #include "decode_alpaca.h"
 
-#include "json_events.h"
-#include "rfc3339.h"
+#include "event_quick.h"
 
 #define ALPACA_MINUTE_NS INT64_C(60000000000)
 
@@ -205,8 +204,93 @@ static bool alpaca_read_book(const struct md_event_fields *fields, struct md_eve
            alpaca_read_side(fields, ALPACA_ASKS, &event->numbers[1]);
 }
 
-static bool
-alpaca_read(const struct md_event_context *context, struct md_json *json, struct md_event *event) {
+/* ---- trades and quotes as they are streamed ------------------------------------------------- */
+
+/* Condition codes of one letter, ["@","F"]; the opening bracket is behind us. */
+MD_QUICK bool alpaca_quick_conditions(struct md_quick *scan, int64_t *out) {
+    uint64_t packed = 0;
+    for (unsigned count = 0; count < ALPACA_CODES_MAX; count++) {
+        const char *at = scan->at;
+        if (!md_quick_room(scan) || at[0] != '"' || at[1] < ' ' || at[1] > '~' || at[1] == '"' ||
+            at[1] == '\\' || at[2] != '"') {
+            return false;
+        }
+        packed |= (uint64_t)at[1] << 8 * count;
+        scan->at = at + 4;
+        if (at[3] != ',') {
+            *out = (int64_t)packed;
+            return at[3] == ']';
+        }
+    }
+    return false;
+}
+
+/* Step over a key and its letter, if they come next. */
+#define ALPACA_MAY_SKIP_LETTER(scan, literal)                                                      \
+    (!MD_TAKE(scan, literal) || (md_quick_text(scan) && MD_TAKE(scan, "\"")))
+
+/* "z" and "t" and the event's end. */
+MD_QUICK bool alpaca_quick_end(struct md_quick *scan, struct md_event *event) {
+    return ALPACA_MAY_SKIP_LETTER(scan, ",\"z\":\"") &&
+           MD_TIME(scan, ",\"t\":\"", &event->ts_event) && MD_TAKE(scan, "\"}");
+}
+
+/* "S":" is behind us. */
+MD_QUICK bool alpaca_quick_trade(struct md_quick *scan, struct md_event *event) {
+    uint64_t id;
+    event->conditions = MD_ABSENT;
+    if (!MD_UINT(scan, "\",\"i\":", &id) || !ALPACA_MAY_SKIP_LETTER(scan, ",\"x\":\"") ||
+        !MD_EVENT_NUMBER(scan, ",\"p\":", &event->numbers[0]) ||
+        !MD_EVENT_NUMBER(scan, ",\"s\":", &event->numbers[1]) ||
+        (MD_TAKE(scan, ",\"c\":[") && !alpaca_quick_conditions(scan, &event->conditions))) {
+        return false;
+    }
+    event->id = (int64_t)id;
+    return alpaca_quick_end(scan, event);
+}
+
+MD_QUICK bool alpaca_quick_quote(struct md_quick *scan, struct md_event *event) {
+    int64_t conditions;
+    return MD_TAKE(scan, "\"") && ALPACA_MAY_SKIP_LETTER(scan, ",\"bx\":\"") &&
+           MD_EVENT_NUMBER(scan, ",\"bp\":", &event->numbers[0]) &&
+           MD_EVENT_NUMBER(scan, ",\"bs\":", &event->numbers[2]) &&
+           ALPACA_MAY_SKIP_LETTER(scan, ",\"ax\":\"") &&
+           MD_EVENT_NUMBER(scan, ",\"ap\":", &event->numbers[1]) &&
+           MD_EVENT_NUMBER(scan, ",\"as\":", &event->numbers[3]) &&
+           (!MD_TAKE(scan, ",\"c\":[") || alpaca_quick_conditions(scan, &conditions)) &&
+           alpaca_quick_end(scan, event);
+}
+
+MD_QUICK bool
+alpaca_quick(const struct md_event_context *context, struct md_json *json, struct md_event *event) {
+    struct md_quick scan;
+    if (!md_event_quick_begin(json, &scan)) {
+        return false;
+    }
+    event->kind = MD_TAKE(&scan, "{\"T\":\"q\",\"S\":\"")   ? MD_EVENT_QUOTE
+                  : MD_TAKE(&scan, "{\"T\":\"t\",\"S\":\"") ? MD_EVENT_TRADE
+                                                            : MD_EVENT_UNKNOWN;
+    if (event->kind == MD_EVENT_UNKNOWN) {
+        return false;
+    }
+    event->flags = 0;
+    event->sequence = MD_ABSENT;
+    event->symbol = md_quick_symbol(&scan, context->feed);
+    if (event->symbol == NULL ||
+        !(event->kind == MD_EVENT_TRADE ? alpaca_quick_trade(&scan, event)
+                                        : alpaca_quick_quote(&scan, event))) {
+        return false;
+    }
+    json->at = scan.at;
+    return true;
+}
+
+/* ---- events in any order of keys --------------------------------------------------------------
+ */
+
+static __attribute__((noinline)) bool alpaca_read_any(const struct md_event_context *context,
+                                                      struct md_json *json,
+                                                      struct md_event *event) {
     struct md_event_fields fields;
     struct md_event_text type, time;
     if (!md_event_take(json, alpaca_field, &fields) ||
@@ -234,6 +318,11 @@ alpaca_read(const struct md_event_context *context, struct md_json *json, struct
     default:
         return alpaca_read_book(&fields, event);
     }
+}
+
+static bool
+alpaca_read(const struct md_event_context *context, struct md_json *json, struct md_event *event) {
+    return alpaca_quick(context, json, event) || alpaca_read_any(context, json, event);
 }
 
 /* Go over one side's rows, which are known to be rows. levels NULL: whether all can be held. */

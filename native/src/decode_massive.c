@@ -1,6 +1,6 @@
 #include "decode_massive.h"
 
-#include "json_events.h"
+#include "event_quick.h"
 
 #define MASSIVE_MS_NS INT64_C(1000000)
 #define MASSIVE_DAY_MS INT64_C(86400000)
@@ -128,15 +128,18 @@ static bool massive_ms(const struct md_event_fields *fields, unsigned field, int
 }
 
 /* q ascends within a trading day and begins anew with the next: the day goes in front of it. */
+static inline int64_t massive_sequence_of(int64_t q, int64_t ms) {
+    return q > 0 && q >> MASSIVE_SEQUENCE_BITS == 0 && ms >= MASSIVE_NIGHT_MS
+               ? (ms - MASSIVE_NIGHT_MS) / MASSIVE_DAY_MS << MASSIVE_SEQUENCE_BITS | q
+               : MD_ABSENT;
+}
+
 static bool massive_sequence(const struct md_event_fields *fields, int64_t ms, int64_t *out) {
     int64_t q;
     if (!md_event_integer_if_any(fields, MASSIVE_SEQUENCE, &q)) {
         return false;
     }
-    *out = MD_ABSENT;
-    if (q > 0 && q >> MASSIVE_SEQUENCE_BITS == 0 && ms >= MASSIVE_NIGHT_MS) {
-        *out = (ms - MASSIVE_NIGHT_MS) / MASSIVE_DAY_MS << MASSIVE_SEQUENCE_BITS | q;
-    }
+    *out = massive_sequence_of(q, ms);
     return true;
 }
 
@@ -248,8 +251,97 @@ static bool massive_read_bar(const struct md_event_fields *fields, struct md_eve
     return true;
 }
 
-static bool
-massive_read(const struct md_event_context *context, struct md_json *json, struct md_event *event) {
+/* ---- trades and quotes as they are streamed ------------------------------------------------- */
+
+/* A trade's condition codes, [14,37,41]; the opening bracket is behind us. */
+MD_QUICK bool massive_quick_conditions(struct md_quick *scan, int64_t *out) {
+    uint64_t packed = 0, code;
+    for (unsigned count = 0; count < MASSIVE_CODES_MAX; count++) {
+        if (!md_quick_uint(scan, &code) || code > MASSIVE_CODE_MAX) {
+            return false;
+        }
+        packed |= (code + 1) << MASSIVE_CODE_BITS * count;
+        if (!MD_TAKE(scan, ",")) {
+            *out = (int64_t)packed;
+            return MD_TAKE(scan, "]");
+        }
+    }
+    return false;
+}
+
+/* "t", perhaps "pt", "q", perhaps "z": the time and the sequence. */
+MD_QUICK bool massive_quick_times(struct md_quick *scan, struct md_event *event) {
+    uint64_t ms, q;
+    if (!MD_UINT(scan, ",\"t\":", &ms) || ms > INT64_MAX / MASSIVE_MS_NS ||
+        !MD_EVENT_MAY_SKIP(scan, ",\"pt\":") || !MD_UINT(scan, ",\"q\":", &q)) {
+        return false;
+    }
+    event->ts_event = (int64_t)ms * MASSIVE_MS_NS;
+    event->sequence = massive_sequence_of((int64_t)q, (int64_t)ms);
+    return MD_EVENT_MAY_SKIP(scan, ",\"z\":");
+}
+
+/* "sym":" is behind us. */
+MD_QUICK bool massive_quick_trade(struct md_quick *scan, struct md_event *event) {
+    uint64_t id;
+    event->conditions = MD_ABSENT;
+    if (!MD_UINT(scan, "\",\"i\":\"", &id) || !MD_TAKE(scan, "\"") ||
+        !MD_EVENT_MAY_SKIP(scan, ",\"x\":") ||
+        !MD_EVENT_NUMBER(scan, ",\"p\":", &event->numbers[0]) ||
+        !MD_EVENT_NUMBER(scan, ",\"s\":", &event->numbers[1]) ||
+        (MD_TAKE(scan, ",\"c\":[") && !massive_quick_conditions(scan, &event->conditions)) ||
+        !massive_quick_times(scan, event) || !MD_EVENT_MAY_SKIP(scan, ",\"trfi\":") ||
+        !MD_EVENT_MAY_SKIP(scan, ",\"trft\":") ||
+        (MD_TAKE(scan, ",\"ds\":\"") && /* the exact size, which counts */
+         !(md_event_quick_number(scan, &event->numbers[1]) && MD_TAKE(scan, "\"")))) {
+        return false;
+    }
+    event->id = (int64_t)id;
+    return MD_TAKE(scan, "}");
+}
+
+MD_QUICK bool massive_quick_quote(struct md_quick *scan, struct md_event *event) {
+    int64_t indicators;
+    return MD_TAKE(scan, "\"") &&
+           (!MD_TAKE(scan, ",\"i\":[") || massive_quick_conditions(scan, &indicators)) &&
+           MD_EVENT_MAY_SKIP(scan, ",\"bx\":") && MD_EVENT_MAY_SKIP(scan, ",\"ax\":") &&
+           MD_EVENT_NUMBER(scan, ",\"bp\":", &event->numbers[0]) &&
+           MD_EVENT_NUMBER(scan, ",\"ap\":", &event->numbers[1]) &&
+           MD_EVENT_NUMBER(scan, ",\"bs\":", &event->numbers[2]) &&
+           MD_EVENT_NUMBER(scan, ",\"as\":", &event->numbers[3]) &&
+           massive_quick_times(scan, event) && MD_TAKE(scan, "}");
+}
+
+MD_QUICK bool massive_quick(const struct md_event_context *context,
+                            struct md_json *json,
+                            struct md_event *event) {
+    struct md_quick scan;
+    if (!md_event_quick_begin(json, &scan)) {
+        return false;
+    }
+    event->kind = MD_TAKE(&scan, "{\"ev\":\"T\",\"sym\":\"")   ? MD_EVENT_TRADE
+                  : MD_TAKE(&scan, "{\"ev\":\"Q\",\"sym\":\"") ? MD_EVENT_QUOTE
+                                                               : MD_EVENT_UNKNOWN;
+    if (event->kind == MD_EVENT_UNKNOWN) {
+        return false;
+    }
+    event->flags = 0;
+    event->symbol = md_quick_symbol(&scan, context->feed);
+    if (event->symbol == NULL ||
+        !(event->kind == MD_EVENT_TRADE ? massive_quick_trade(&scan, event)
+                                        : massive_quick_quote(&scan, event))) {
+        return false;
+    }
+    json->at = scan.at;
+    return true;
+}
+
+/* ---- events in any order of keys --------------------------------------------------------------
+ */
+
+static __attribute__((noinline)) bool massive_read_any(const struct md_event_context *context,
+                                                       struct md_json *json,
+                                                       struct md_event *event) {
     struct md_event_fields fields;
     struct md_event_text type;
     if (!md_event_take(json, massive_field, &fields) ||
@@ -272,6 +364,11 @@ massive_read(const struct md_event_context *context, struct md_json *json, struc
     default:
         return massive_read_bar(&fields, event);
     }
+}
+
+static bool
+massive_read(const struct md_event_context *context, struct md_json *json, struct md_event *event) {
+    return massive_quick(context, json, event) || massive_read_any(context, json, event);
 }
 
 enum md_frame_result md_decode_massive(struct md_feed *feed,

@@ -1,8 +1,7 @@
 #include "decode_openalgo.h"
 
-#include "mdsys/decimal.h"
+#include "openalgo_quick.h"
 #include "openalgo_scan.h"
-#include "publish.h"
 
 /* ---- what it says --------------------------------------------------------------------------- */
 
@@ -31,10 +30,8 @@ decimal_of(const struct md_json_value *value, unsigned scale, int64_t *out) {
     }
 }
 
-/* Seconds, ms, us or ns since the epoch, told apart by their size; anything else is no time. */
 static int64_t time_of(const struct md_json_value *value) {
     uint64_t written = 0;
-    int64_t ts;
     if (value->type != MD_JSON_NUMBER || value->size > 18) {
         return MD_ABSENT;
     }
@@ -44,11 +41,7 @@ static int64_t time_of(const struct md_json_value *value) {
         }
         written = written * 10 + (uint64_t)(value->text[i] - '0');
     }
-    uint64_t ns_each = written < UINT64_C(100000000000)         ? 1000000000
-                       : written < UINT64_C(100000000000000)    ? 1000000
-                       : written < UINT64_C(100000000000000000) ? 1000
-                                                                : 1;
-    return written == 0 || __builtin_mul_overflow(written, ns_each, &ts) ? MD_ABSENT : ts;
+    return openalgo_time(written);
 }
 
 /* Whether every value has a type that it may have. */
@@ -78,18 +71,6 @@ static bool well_formed(const struct openalgo_message *message) {
     }
     return true;
 }
-
-struct level {
-    int64_t price, size, orders;
-};
-
-/* What a message says, at the symbol's scales. */
-struct openalgo_tick {
-    int64_t ts_event;
-    int64_t last_price, last_size, volume, open_interest;
-    struct level levels[2][OPENALGO_ROWS_MAX]; /* those with a size */
-    unsigned counts[2];
-};
 
 static const struct md_json_value *
 first_there(const struct md_json_value *data, unsigned first, unsigned last) {
@@ -131,7 +112,7 @@ static enum md_frame_result read_depth(const struct openalgo_message *message,
         tick->counts[s] = 0;
         for (unsigned i = 0; i < message->sides[s].count; i++) {
             const struct md_json_value *row = message->sides[s].rows[i];
-            struct level *level = &tick->levels[s][tick->counts[s]];
+            struct openalgo_level *level = &tick->levels[s][tick->counts[s]];
             enum md_frame_result result =
                 decimal_of(&row[ROW_SIZE], symbol->size_scale, &level->size);
             if (result == MD_FRAME_OK) {
@@ -153,49 +134,6 @@ static enum md_frame_result read_depth(const struct openalgo_message *message,
         }
     }
     return MD_FRAME_OK;
-}
-
-/* ---- records -------------------------------------------------------------------------------- */
-
-static void publish_quote(struct md_feed *feed,
-                          struct md_feed_symbol *symbol,
-                          int64_t ts_recv,
-                          const struct openalgo_tick *tick) {
-    struct level best[2] = {{MD_ABSENT, MD_ABSENT, 0}, {MD_ABSENT, MD_ABSENT, 0}};
-    for (unsigned s = 0; s < 2; s++) {
-        for (unsigned i = 0; i < tick->counts[s]; i++) {
-            const struct level *level = &tick->levels[s][i];
-            if (i == 0 || (s == 0 ? level->price > best[s].price : level->price < best[s].price)) {
-                best[s] = *level;
-            }
-        }
-    }
-    md_publish_quote(feed,
-                     symbol,
-                     tick->ts_event,
-                     ts_recv,
-                     best[0].price,
-                     best[1].price,
-                     best[0].size,
-                     best[1].size,
-                     MD_ABSENT);
-}
-
-static void publish_book(struct md_feed *feed,
-                         struct md_feed_symbol *symbol,
-                         const struct md_connection *connection,
-                         int64_t ts_recv,
-                         const struct openalgo_tick *tick) {
-    struct md_levels levels = md_levels_begin(
-        feed, symbol, connection, tick->ts_event, ts_recv, MD_ABSENT, MD_FLAG_SNAPSHOT);
-    for (unsigned s = 0; s < 2; s++) {
-        for (unsigned i = 0; i < tick->counts[s]; i++) {
-            const struct level *level = &tick->levels[s][i];
-            unsigned side = s == 0 ? MD_FLAG_BUY : MD_FLAG_SELL;
-            md_levels_put(&levels, side, level->price, level->size, level->orders);
-        }
-    }
-    md_levels_end(&levels);
 }
 
 /* EXCHANGE:SYMBOL, as it is known here. */
@@ -247,35 +185,19 @@ static enum md_frame_result market_data(struct md_feed *feed,
     if (result != MD_FRAME_OK) {
         return result;
     }
-    if (ticker) {
-        md_publish_ticker(feed,
-                          symbol,
-                          tick.ts_event,
-                          ts_recv,
-                          tick.last_price,
-                          tick.last_size,
-                          tick.volume,
-                          tick.open_interest);
-    }
-    if (quote) {
-        publish_quote(feed, symbol, ts_recv, &tick);
-    }
-    if (book) {
-        publish_book(feed, symbol, connection, ts_recv, &tick);
-    }
+    openalgo_publish(feed, symbol, connection, ts_recv, &tick, ticker, quote, book);
     return MD_FRAME_OK;
 }
 
 static const struct openalgo_key market_data_type = OPENALGO_KEY("market_data");
 
-enum md_frame_result md_decode_openalgo(struct md_feed *feed,
-                                        const char *frame,
-                                        size_t size,
-                                        int64_t ts_recv,
-                                        struct md_connection *connection) {
-    if (size > MD_FRAME_SIZE_MAX) {
-        return MD_FRAME_TOO_LONG;
-    }
+/* Any order of keys, any form of JSON. */
+static __attribute__((noinline)) enum md_frame_result
+openalgo_flat(struct md_feed *feed,
+              const char *frame,
+              size_t size,
+              int64_t ts_recv,
+              const struct md_connection *connection) {
     struct md_json json = {.at = frame, .end = frame + size};
     struct openalgo_message message;
     forget_depth(&message);
@@ -291,4 +213,18 @@ enum md_frame_result md_decode_openalgo(struct md_feed *feed,
     }
     return is_there(type) || is_there(&message.top[TOP_STATUS]) ? MD_FRAME_CONTROL
                                                                 : MD_FRAME_UNKNOWN_EVENT;
+}
+
+enum md_frame_result md_decode_openalgo(struct md_feed *feed,
+                                        const char *frame,
+                                        size_t size,
+                                        int64_t ts_recv,
+                                        struct md_connection *connection) {
+    if (size > MD_FRAME_SIZE_MAX) {
+        return MD_FRAME_TOO_LONG;
+    }
+    if (openalgo_quick(feed, frame, size, ts_recv, connection)) {
+        return MD_FRAME_OK;
+    }
+    return openalgo_flat(feed, frame, size, ts_recv, connection);
 }

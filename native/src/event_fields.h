@@ -22,7 +22,7 @@ struct md_span {
     const char *at; /* NULL: the venue sent none */
     size_t size;
     uint64_t mantissa; /* where decimals says so: the number is mantissa x 10^-decimals */
-    uint8_t decimals;  /* in [0, 7], or MD_EVENT_NOT_READ */
+    uint8_t decimals;  /* in [0, 8], or MD_EVENT_NOT_READ */
 };
 
 /* A string's meaning. */

@@ -207,20 +207,46 @@ void md_feed_announce_gap(struct md_feed *feed,
     md_feed_publish_status(feed, symbol, MD_STATUS_GAP, first, last, (int64_t)connection, ts_recv);
 }
 
-/* Take ids out of the hole that they fill. False: they are not of it. */
+static void remove_hole(struct md_order_state *state, uint32_t index) {
+    state->hole_count--;
+    for (uint32_t i = index; i < state->hole_count; i++) {
+        state->holes[i] = state->holes[i + 1];
+    }
+}
+
+/* Put a hole at a place among the others; of too many the oldest is given up. */
+static void insert_hole(struct md_order_state *state, uint32_t index, struct md_hole hole) {
+    if (state->hole_count == MD_HOLE_COUNT_MAX) {
+        if (index == 0) {
+            return;
+        }
+        remove_hole(state, 0);
+        index--;
+    }
+    for (uint32_t i = state->hole_count; i > index; i--) {
+        state->holes[i] = state->holes[i - 1];
+    }
+    state->holes[index] = hole;
+    state->hole_count++;
+}
+
+/* Take ids out of the hole that they fill. False: they are of none. */
 static bool fill_hole(struct md_order_state *state, uint64_t first, uint64_t latest) {
-    if (state->hole_first == 0 || first < state->hole_first || latest > state->hole_last) {
-        return false;
+    for (uint32_t i = 0; i < state->hole_count; i++) {
+        struct md_hole hole = state->holes[i];
+        if (first < hole.first || latest > hole.last) {
+            continue;
+        }
+        remove_hole(state, i);
+        if (latest < hole.last) {
+            insert_hole(state, i, (struct md_hole){latest + 1, hole.last});
+        }
+        if (first > hole.first) {
+            insert_hole(state, i, (struct md_hole){hole.first, first - 1});
+        }
+        return true;
     }
-    if (first == state->hole_first) {
-        state->hole_first = latest + 1;
-    } else if (latest == state->hole_last) {
-        state->hole_last = first - 1;
-    }
-    if (state->hole_first > state->hole_last) {
-        state->hole_first = 0;
-    }
-    return true;
+    return false;
 }
 
 /* Whether ids that have been here, many in a row and from far below, are a numbering begun anew. */
@@ -249,8 +275,7 @@ enum md_order md_feed_order_broken(struct md_feed *feed,
         if (first > seen + 1 && ids == MD_IDS_CONTIGUOUS) {
             md_feed_announce_gap(
                 feed, symbol, (int64_t)(seen + 1), (int64_t)(first - 1), connection, ts_recv);
-            state->hole_first = seen + 1;
-            state->hole_last = first - 1;
+            insert_hole(state, state->hole_count, (struct md_hole){seen + 1, first - 1});
             if (state == &symbol->books) {
                 md_book_unsync(feed, symbol, connection, ts_recv);
             }

@@ -33,13 +33,19 @@ enum md_frame_result {
 };
 
 /* What of a symbol's venue ids is looked at only when one is not the next. */
+#define MD_HOLE_COUNT_MAX 3u
+
 struct md_order_state {
-    uint64_t hole_first; /* of the last hole that was announced: what is still missing; 0: none */
-    uint64_t hole_last;
-    uint64_t stuck_at; /* the last id when ids that had been here came in a row */
+    struct md_hole {
+        uint64_t first;
+        uint64_t last;
+    } holes[MD_HOLE_COUNT_MAX]; /* that were announced: what is still missing, the oldest first */
+    uint64_t stuck_at;          /* the last id when ids that had been here came in a row */
     uint32_t stuck_count;
-    uint32_t reserved;
+    uint32_t hole_count;
 };
+
+static_assert(sizeof(struct md_order_state) == 64, "one cache line");
 
 /* One symbol of one venue as its feed sees it. */
 struct md_feed_symbol {
@@ -62,7 +68,7 @@ struct md_feed_symbol {
     uint64_t own_size; /* bytes of it, without pointers: a capture holds them */
 };
 
-static_assert(sizeof(struct md_feed_symbol) == 192, "three cache lines");
+static_assert(sizeof(struct md_feed_symbol) == 256, "four cache lines");
 static_assert(offsetof(struct md_feed_symbol, name) == 32, "a short look-up needs one line");
 
 /* One socket of one connection; zeroed, then the first three are filled in. */

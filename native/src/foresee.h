@@ -21,6 +21,7 @@ enum {
     MD_FORESEE_SYMBOLS_MIN = 2048, /* fewer stay in a second-level cache */
     MD_FORESEE_AHEAD = 8,
     MD_FORESEE_CELL = 4,
+    MD_FORESEE_PLACES = 16, /* a power of two above the frames that are foreseen at a time */
     MD_FORESEE_OFFSETS = 4, /* a venue's kinds of frames have their names in as many places */
     MD_FORESEE_LOOK_MAX = 256,
 };
@@ -31,9 +32,12 @@ struct md_foresight {
     size_t marker_size;                   /* at least 1 */
     uint16_t offsets[MD_FORESEE_OFFSETS]; /* where it stood lately; 0: nowhere yet */
     uint32_t replaced;                    /* how many of them have been written */
-    uint32_t place;                       /* how many frames have been foreseen */
-    uint32_t hashes[MD_FORESEE_AHEAD];    /* of their names */
+    uint32_t symbols;                     /* how many frames' symbols have been fetched */
+    uint32_t cells;                       /* and how many's cells; at most as many */
+    uint32_t hashes[MD_FORESEE_PLACES];   /* of their names */
 };
+
+static_assert(MD_FORESEE_AHEAD < MD_FORESEE_PLACES, "none is overwritten that is still to come");
 
 static inline bool
 md_foresee_marked(const struct md_foresight *sight, const char *frame, size_t size, size_t offset) {
@@ -62,9 +66,16 @@ static inline struct md_feed_symbol *md_foresee_at(const struct md_feed *feed, u
     return &feed->table[hash & feed->table_mask]; /* mostly: others may stand in its way */
 }
 
+/* A read begins: what was foreseen in the last one is past. */
+static inline void md_foresee_begin(struct md_foresight *sight) {
+    sight->cells = sight->symbols;
+}
+
 /* Look at the frame that comes MD_FORESEE_AHEAD frames after the one in hand. */
-static inline void
-md_foresee(const struct md_feed *feed, struct md_foresight *sight, const char *frame, size_t size) {
+static inline void md_foresee_symbol(const struct md_feed *feed,
+                                     struct md_foresight *sight,
+                                     const char *frame,
+                                     size_t size) {
     size_t name = md_foresee_name(sight, frame, size);
     uint32_t hash = 0;
     if (name != 0 && size - name > MD_SHORT_NAME_SIZE_MAX) {
@@ -75,10 +86,13 @@ md_foresee(const struct md_feed *feed, struct md_foresight *sight, const char *f
         hash = (uint32_t)md_short_name_hash(md_short_name_of(frame + name, length));
         __builtin_prefetch(md_foresee_at(feed, hash));
     }
-    uint32_t place = sight->place++;
-    sight->hashes[place % MD_FORESEE_AHEAD] = hash;
-    uint32_t near = sight->hashes[(place + MD_FORESEE_AHEAD - MD_FORESEE_CELL) % MD_FORESEE_AHEAD];
-    const struct md_feed_symbol *symbol = md_foresee_at(feed, near);
+    sight->hashes[sight->symbols++ % MD_FORESEE_PLACES] = hash;
+}
+
+/* Go on to the cell of the next frame whose symbol has been looked at; there is one. */
+static inline void md_foresee_cell(const struct md_feed *feed, struct md_foresight *sight) {
+    uint32_t hash = sight->hashes[sight->cells++ % MD_FORESEE_PLACES];
+    const struct md_feed_symbol *symbol = md_foresee_at(feed, hash);
     if (symbol->symbol_id != 0) {
         __builtin_prefetch(symbol->cell);
         __builtin_prefetch(&symbol->cell->trade);

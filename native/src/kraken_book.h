@@ -7,10 +7,9 @@
 #ifndef MDSYS_KRAKEN_BOOK_H
 #define MDSYS_KRAKEN_BOOK_H
 
-#include "kraken_publish.h"
+#include "kraken_checksum.h"
 
-#define KRAKEN_DEPTH_MAX 1000u     /* levels of a side; no frame has more */
-#define KRAKEN_CHECKSUM_LEVELS 10u /* of a side */
+#define KRAKEN_DEPTH_MAX 1000u /* levels of a side; no frame has more */
 
 /* One row of a side as it is written. */
 struct kraken_row {
@@ -114,16 +113,18 @@ static void kraken_put_side(const struct kraken_context *context,
                             struct md_levels *levels,
                             unsigned flags,
                             struct kraken_side *side) {
+    if (side->count <= KRAKEN_KEPT_COUNT) {
+        for (uint32_t i = 0; i < side->count; i++) {
+            md_levels_put(levels, flags, side->kept[i][0], side->kept[i][1], MD_ABSENT);
+        }
+        return;
+    }
     const struct md_feed_symbol *symbol = levels->symbol;
     struct md_json json = {.at = side->rows.text + 1, .end = side->rows.text + side->rows.size};
-    struct kraken_row row;
-    int64_t price, size;
-    for (uint32_t i = 0; i < side->count; i++) {
-        if (side->count <= KRAKEN_KEPT_COUNT) {
-            md_levels_put(levels, flags, side->kept[i][0], side->kept[i][1], MD_ABSENT);
-            continue;
-        }
-        side->take(&json, &row); /* once more */
+    for (uint32_t i = 0; i < side->count; i++) { /* once more */
+        struct kraken_row row;
+        int64_t price, size;
+        side->take(&json, &row);
         md_json_take(&json, ',');
         kraken_fixed(context, &row.price, symbol->price_scale, &price);
         kraken_fixed(context, &row.size, symbol->size_scale, &size);
@@ -139,102 +140,6 @@ static uint32_t kraken_depth_of(uint32_t count) {
         i++;
     }
     return offered[i];
-}
-
-/* ---- the checksum --------------------------------------------------------------------------- */
-
-static uint32_t kraken_crc_table[8][256]; /* [n][b]: of byte b with n zero bytes behind it */
-
-__attribute__((constructor)) static void kraken_crc_fill(void) {
-    for (uint32_t byte = 0; byte < 256; byte++) {
-        uint32_t crc = byte;
-        for (unsigned bit = 0; bit < 8; bit++) {
-            crc = crc >> 1 ^ ((crc & 1) != 0 ? UINT32_C(0xEDB88320) : 0);
-        }
-        kraken_crc_table[0][byte] = crc;
-    }
-    for (uint32_t byte = 0; byte < 256; byte++) {
-        for (unsigned n = 1; n < 8; n++) {
-            uint32_t before = kraken_crc_table[n - 1][byte];
-            kraken_crc_table[n][byte] = before >> 8 ^ kraken_crc_table[0][before & 0xFF];
-        }
-    }
-}
-
-/* CRC-32 as of zlib, eight bytes at a time. */
-static uint32_t kraken_crc(const char *text, size_t size) {
-    uint64_t crc = UINT32_MAX;
-    for (; size >= 8; text += 8, size -= 8) {
-        uint64_t word;
-        memcpy(&word, text, 8);
-        word ^= crc;
-        crc = 0;
-#pragma GCC unroll 8
-        for (unsigned n = 0; n < 8; n++) {
-            crc ^= kraken_crc_table[7 - n][word >> (8 * n) & 0xFF];
-        }
-    }
-    for (; size > 0; text++, size--) {
-        crc = crc >> 8 ^ kraken_crc_table[0][(crc ^ (unsigned char)*text) & 0xFF];
-    }
-    return (uint32_t)~crc;
-}
-
-/* Eight digits as characters' values, the first one lowest: halves, then quarters, then each. */
-static inline uint64_t kraken_spread8(uint32_t value) { /* below 10^8 */
-    uint64_t four = value / 10000 | (uint64_t)(value % 10000) << 32;
-    uint64_t hundreds = (four * 10486 >> 20) & UINT64_C(0x0000007F0000007F);
-    uint64_t two = hundreds | (four - hundreds * 100) << 16;
-    uint64_t tens = (two * 103 >> 10) & UINT64_C(0x000F000F000F000F);
-    return tens | (two - tens * 10) << 8;
-}
-
-#define KRAKEN_DIGITS_MAX (24 + MD_DECIMAL_SCALE_MAX) /* bytes that kraken_digits may touch */
-
-/* Write what Kraken's text of a value is without the point and the zeros in front: the digits of
- * value x 10^(decimals - scale). Returns the end. */
-static inline char *kraken_digits(char *out, int64_t value, unsigned scale, unsigned decimals) {
-    uint64_t rest = (uint64_t)value;
-    if (decimals < scale) {
-        rest /= md_pow10[scale - decimals];
-    }
-    if (rest == 0) {
-        return out;
-    }
-    uint32_t chunks[3], count = 0; /* of eight digits, lowest first */
-    for (; rest >= 100000000; rest /= 100000000) {
-        chunks[count++] = (uint32_t)(rest % 100000000);
-    }
-    uint64_t spread = kraken_spread8((uint32_t)rest);
-    unsigned zeros = (unsigned)__builtin_ctzll(spread) / 8;
-    uint64_t text = (spread | UINT64_C(0x3030303030303030)) >> (8 * zeros);
-    memcpy(out, &text, 8);
-    out += 8 - zeros;
-    while (count > 0) {
-        text = kraken_spread8(chunks[--count]) | UINT64_C(0x3030303030303030);
-        memcpy(out, &text, 8);
-        out += 8;
-    }
-    for (; decimals > scale; decimals--) {
-        *out++ = '0';
-    }
-    return out;
-}
-
-static uint32_t kraken_checksum(const struct md_feed_symbol *symbol) {
-    char text[2 * KRAKEN_CHECKSUM_LEVELS * 2 * KRAKEN_DIGITS_MAX];
-    char *end = text;
-    for (unsigned asks = 2; asks-- > 0;) {
-        const struct md_book_side *side = &symbol->book->side[asks];
-        uint32_t count =
-            side->count < KRAKEN_CHECKSUM_LEVELS ? side->count : KRAKEN_CHECKSUM_LEVELS;
-        for (uint32_t i = 0; i < count; i++) {
-            const struct md_book_level *level = md_book_level(side, i);
-            end = kraken_digits(end, level->price, symbol->price_scale, symbol->price_decimals);
-            end = kraken_digits(end, level->size, symbol->size_scale, symbol->size_decimals);
-        }
-    }
-    return kraken_crc(text, (size_t)(end - text));
 }
 
 /* ---- after a frame -------------------------------------------------------------------------- */
@@ -301,16 +206,21 @@ static enum md_frame_result kraken_publish_book(const struct kraken_context *con
         own->depth = depth != 0 ? depth : kraken_depth_of(count);
         symbol->price_decimals = symbol->size_decimals = 0;
     }
-    symbol->price_decimals = (uint8_t)kraken_more(
+    uint8_t price_decimals = (uint8_t)kraken_more(
         symbol->price_decimals, kraken_more(sides[0].price_decimals, sides[1].price_decimals));
-    symbol->size_decimals = (uint8_t)kraken_more(
+    uint8_t size_decimals = (uint8_t)kraken_more(
         symbol->size_decimals, kraken_more(sides[0].size_decimals, sides[1].size_decimals));
+    if (price_decimals != symbol->price_decimals || size_decimals != symbol->size_decimals) {
+        symbol->price_decimals = price_decimals;
+        symbol->size_decimals = size_decimals;
+        kraken_forget_texts(own);
+    }
     if (checksum != NULL) { /* of the ten best, which no cut touches */
         md_book_checksum(feed,
                          symbol,
                          connection->number,
                          context->ts_recv,
-                         kraken_checksum(symbol) == *checksum);
+                         kraken_checksum(symbol, own) == *checksum);
     }
     kraken_cut(context, symbol, MD_FLAG_BUY, own->depth, ts_event);
     kraken_cut(context, symbol, MD_FLAG_SELL, own->depth, ts_event);

@@ -20,6 +20,8 @@ enum kraken_condition {
     KRAKEN_OTHER = 255,
 };
 
+#define KRAKEN_CHECKSUM_LEVELS 10u /* of a side */
+
 /* What we remember of a symbol beside what the feed does. */
 struct kraken_own {
     uint32_t depth; /* of the book */
@@ -27,13 +29,20 @@ struct kraken_own {
     int64_t bar_begin;
     int64_t bar_seeded; /* ts_recv of the first snapshot: its candles are history */
     struct md_bar bar;  /* the running candle */
+    /* Of the book's top, [bids or asks][from the best on]: what each level's text adds to the
+     * checksum. Size 0: nothing yet. Reckoned anew where it is missing, so no capture holds it. */
+    int64_t text_price[2][KRAKEN_CHECKSUM_LEVELS], text_size[2][KRAKEN_CHECKSUM_LEVELS];
+    uint32_t text_crc[2][KRAKEN_CHECKSUM_LEVELS];
+    uint8_t text_length[2][KRAKEN_CHECKSUM_LEVELS];
 };
+
+static_assert(sizeof(struct kraken_own) <= 512, "what capture_state.c makes room for");
 
 /* Returns NULL when there is no memory. */
 static struct kraken_own *kraken_own_of(struct md_feed_symbol *symbol) {
     if (symbol->own == NULL) {
         symbol->own = calloc(1, sizeof(struct kraken_own));
-        symbol->own_size = symbol->own == NULL ? 0 : sizeof(struct kraken_own);
+        symbol->own_size = symbol->own == NULL ? 0 : offsetof(struct kraken_own, text_price);
     }
     return symbol->own;
 }

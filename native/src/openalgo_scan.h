@@ -6,8 +6,8 @@
 #define MDSYS_OPENALGO_SCAN_H
 
 #include "json_scan.h"
+#include "openalgo_publish.h"
 
-#define OPENALGO_ROWS_MAX 100u /* of a side; brokers send 5 to 50 */
 #define OPENALGO_KEY_SIZE_MAX 24u
 
 enum { ROW_PRICE, ROW_SIZE, ROW_ORDERS, ROW_KEY_COUNT };

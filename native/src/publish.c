@@ -153,8 +153,13 @@ static void show_book(struct md_feed *feed,
         .flags = MD_BOOK_USABLE};
     if (!md_book_top(symbol->book, &top)) {
         top.flags |= MD_BOOK_PARTIAL;
-        if (symbol->book->by_rest) {
-            symbol->book->keep_gone = true;
+        struct md_book *book = symbol->book;
+        if (book->by_rest) {
+            if (!book->keep_gone) { /* what went before has left no trace: an older answer is void
+                                     */
+                book->keep_gone = true;
+                book->first_id = book->last_id + 1;
+            }
             wish(feed, symbol);
         }
     }
@@ -193,6 +198,8 @@ void md_levels_end(struct md_levels *levels) {
             md_book_complete(book);
             symbol->book_wanted = 0;
             md_count(&feed->counters->book_snapshots, 1);
+        } else if (!book->in_step) {
+            wish(feed, symbol);
         }
         if (whole) {
             show_book(feed, symbol, seq, levels->ts_event, levels->ts_recv);
@@ -227,7 +234,9 @@ static void make_void(struct md_feed *feed,
                       struct md_feed_symbol *symbol,
                       uint32_t connection,
                       int64_t ts_recv) {
-    bool was_usable = symbol->book->in_step;
+    /* Of a snapshot in pieces the first has cleared the book, and readers still have the old one.
+     */
+    bool was_usable = symbol->book->in_step || symbol->cell->book_flags != 0;
     md_book_clear(symbol->book);
     if (was_usable) {
         md_cell_void_book(symbol->cell);
@@ -358,6 +367,13 @@ bool md_book_snapshot(struct md_feed *feed,
     md_levels_end(&levels);
     md_feed_note_sequence(last, book->last_id);
     return true;
+}
+
+void md_book_refuse_snapshot(struct md_feed *feed, struct md_feed_symbol *symbol) {
+    if (symbol->book_wanted) {
+        symbol->book_wanted = 0;
+        wish(feed, symbol);
+    }
 }
 
 void md_book_checksum(struct md_feed *feed,

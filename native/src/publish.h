@@ -248,10 +248,10 @@ MD_PUBLISH struct md_levels md_levels_begin(struct md_feed *feed,
         .pending_max = (symbol->ring->mask + 1) / 4,
         .first_id = update_id == MD_ABSENT ? 0 : (uint64_t)update_id,
         .flags = flags,
-        /* Two sockets bring one symbol while one succeeds the other. Without ids only whole books
-         * can change hands. */
+        /* Two sockets bring one symbol while one succeeds the other, or the symbol moves. Without
+         * ids only whole books can change hands. */
         .dropped = !feed->books_by_rest && flags == 0 && symbol->book_socket != 0 &&
-                   symbol->book_socket != connection->socket && feed->overlapping != 0,
+                   symbol->book_socket != connection->socket,
     };
 }
 
@@ -318,6 +318,9 @@ bool md_book_snapshot(struct md_feed *feed,
                       uint32_t asked,
                       int64_t ts_event,
                       int64_t ts_recv);
+
+/* An answer was no book: if one is still wished for, wish for another. */
+void md_book_refuse_snapshot(struct md_feed *feed, struct md_feed_symbol *symbol);
 
 /* A venue's checksum of the book: count it, and when it differs take the book out of step. */
 void md_book_checksum(struct md_feed *feed,

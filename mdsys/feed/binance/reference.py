@@ -160,6 +160,8 @@ class ReferenceDecoder:
             _malformed()
         if self._futures:
             first = _uint(_value(fields, "pu")) + 1
+            if first > latest:
+                _malformed()
         symbol = self._symbol(name)
         levels = _levels(sides, symbol)
         sequence = self._sequences[Kind.LEVEL, symbol.symbol_id]
@@ -279,6 +281,8 @@ def _levels(sides: Items[bytes], symbol: SymbolInfo) -> list[tuple[Flag, int, in
                 if value is None:
                     return None
                 values += value
+            if values[1] < 0:  # no quantity
+                _malformed()
             levels.append((side, values[0], values[1]))
     return levels
 

@@ -287,6 +287,17 @@ def test_registered_reader_that_floods_is_reaped(server: Server) -> None:
         assert server.next_left() == ("s1", "sent a request without end")
 
 
+def test_client_that_asks_for_nothing_gives_its_place_away_and_a_reader_keeps_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_S", 0.05)
+    with Client(server) as reader, Client(server) as idle:
+        reader.ask(REGISTER)
+        idle.send(b'{"op":"rea')  # half a request is none
+        assert idle.ended()
+        assert reader.ask({"op": "readers"})["control"]["dropped"] == 1
+
+
 def test_client_that_does_not_take_its_answers_is_not_read_and_then_dropped(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,7 +91,7 @@ def test_what_the_program_gives_goes_before_all_and_keeps_the_rules(host: Host) 
         {"kite_a": FIELDS},
         environment=host.environment,
         system_folder=host.system,
-        given=lambda: gifts,
+        given=lambda: dict(gifts),
     )
     assert not credentials.read().problems
     assert credentials.secret("kite_a")["access_token"] == SECRET

@@ -221,7 +221,7 @@ def test_messages_are_counted_over_all_sockets_and_bring_no_secret(
         assert feed.answers() == [Permit(number, None) for number in (1, 2, 3)]
         for number in (1, 2, 3):
             leave.used(0, number)
-        assert not leave._permits  # nothing more will be heard of them
+        assert list(leave._permits) == [(0, 4)]  # nothing more will be heard of the others
         (usage,) = limiter.usage()
         assert (usage.what, usage.used, usage.waiting) == ("address_messages", 3, 1)
 
@@ -256,5 +256,45 @@ def test_no_secret_is_in_the_repr_of_what_is_kept(folder: Path, feeds: list[Feed
         held = repr([vars(leave), vars(limiter), *leave._permits.values()])
         assert "first-secret" not in held
         assert os.fspath(folder) not in held
+
+    run(main)
+
+
+def test_connection_that_was_given_a_secret_which_is_replaced_since_is_outdated(
+    folder: Path, feeds: list[Feed]
+) -> None:
+    async def main() -> None:
+        leave, credentials, _ = make(folder)
+        feed = Feed(leave, "key_a")
+        feeds.append(feed)
+        feed.ask(1)
+        assert isinstance(feed.answers()[0], Refuse)
+        assert not leave.is_outdated(feed.connection)
+        write(folder, "first-secret")
+        credentials.read()
+        assert leave.is_outdated(feed.connection)
+        feed.ask(2)
+        credentials.read()  # the same
+        assert not leave.is_outdated(feed.connection)
+        write(folder, "second-secret")
+        credentials.read()
+        assert leave.is_outdated(feed.connection)
+
+    run(main)
+
+
+def test_ask_that_is_taken_back_waits_for_nothing_any_more(folder: Path, feeds: list[Feed]) -> None:
+    async def main() -> None:
+        leave, _, limiter = make(folder)
+        feed = Feed(leave, None, "binance")
+        feeds.append(feed)
+        for number in (1, 2, 3, 4):
+            feed.ask(number)
+        assert [each.id for each in feed.answers()] == [1, 2]
+        leave.ended(0, 3)
+        assert [usage.waiting for usage in limiter.usage()] == [1]
+        leave.used(0, 1)
+        leave.ended(0, 1)
+        assert [each.id for each in feed.answers()] == [4]
 
     run(main)

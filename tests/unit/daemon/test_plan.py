@@ -113,6 +113,26 @@ def test_a_venue_of_one_connection_lives_in_one_feed() -> None:
 # ---- what does not fit --------------------------------------------------------------------------
 
 
+def test_a_venue_of_one_connection_comes_back_to_its_feed_whoever_is_idle() -> None:
+    placement = Placement(rings(2))
+    lonely = terms(connections=1, venue="alpaca")
+    first = placement.add(lonely, ["A"], nothing)
+    placement.remove("alpaca", ["A"])
+    placement.add(terms(2), names(2), nothing)
+    assert [each.feed for each in placement.of_venue("binance")] == [0]
+    second = placement.add(lonely, ["B"], nothing)
+    assert [each.feed for each in first.opened + second.opened] == [0, 0]
+    placement.add(lonely, ["A"], first.rings.get)
+    assert len(placement.of_venue("alpaca")) == 1
+
+
+def test_a_venue_of_one_connection_lives_where_the_directory_has_its_symbols() -> None:
+    placement = Placement(rings(2))
+    placement.remember("alpaca", 1)
+    (placed,) = placement.add(terms(connections=1, venue="alpaca"), ["B"], nothing).opened
+    assert placed.feed == 1
+
+
 def test_more_connections_than_the_limit_tells_how_many_are_needed_and_there_are() -> None:
     with pytest.raises(ConfigError) as caught:
         Placement(rings(2)).add(terms(100, connections=1), names(250), nothing)

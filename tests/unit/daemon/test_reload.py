@@ -144,6 +144,7 @@ def test_what_only_a_restart_takes_over_is_named_key_by_key_and_not_taken(
         "metrics.listen",
         "venue[0].channels",
         "venue[0].url",
+        "venue[0].rest_url",
         "venue[0].batch_size",
     ]
     assert daemon.wanted() == {"A", "B"}
@@ -202,6 +203,26 @@ def test_denied_connections_dial_again_when_their_own_secret_has_changed(
     assert [order for _, order in daemon.told.take()] == [Redial(number)]
 
 
+def test_venue_without_secrets_that_denied_us_is_dialled_again_when_somebody_asks(
+    instance: Instance, folder: Path
+) -> None:
+    daemon = start(instance, folder, venue("A"))
+    (number,) = daemon.roster.connections.all
+    daemon.roster.connections.all[number].state = "denied"
+    daemon.told.take()
+    assert daemon.take_over(venue("A"))["redialled"] == [number]
+    assert [order for _, order in daemon.told.take()] == [Redial(number)]
+
+
+def test_lists_that_could_not_be_had_are_asked_for_again(instance: Instance, folder: Path) -> None:
+    write(folder, "a", "secret-a")
+    kite = venue("X", name="kite", channels=["ticker"], credentials=["a"])
+    daemon = start(instance, folder, kite)
+    assert not daemon.roster.desks["kite"].mended.is_set()
+    daemon.take_over(kite)
+    assert daemon.roster.desks["kite"].mended.is_set()
+
+
 def test_secret_that_can_no_longer_be_read_is_told_and_the_old_one_goes_on(
     instance: Instance, folder: Path
 ) -> None:
@@ -234,3 +255,50 @@ def test_new_key_gives_room_for_more_connections_and_a_key_that_goes_is_named(
     answer = daemon.take_over(venue("X", "Y", credentials=["b"], **keys))
     assert answer["not_reloaded"] == ["venue[0].credentials"]
     assert placed["X"].key == "a"
+
+
+def test_what_did_not_fit_is_tried_again_with_the_next_reload(
+    instance: Instance, folder: Path
+) -> None:
+    write(folder, "a", "secret-a")
+    write(folder, "b", "secret-b")
+    keys: dict[str, Any] = {
+        "name": "kite",
+        "channels": ["ticker"],
+        "limits": {"connections": 1, "symbols_per_connection": 1},
+    }
+    daemon = start(instance, folder, venue("X", credentials=["a"], **keys))
+    asyncio.run(daemon.roster.subscribe(["KITE:X"]))
+    answer = daemon.take_over(venue("X", "Y", credentials=["a"], **keys))
+    assert answer["subscribed"]["refused_count"] == 1
+    answer = daemon.take_over(venue("X", "Y", credentials=["a", "b"], **keys))
+    assert answer["subscribed"]["accepted"] == 1
+    assert set(daemon.roster.placement.symbols("kite")) == {"X", "Y"}
+
+
+def test_symbols_that_cannot_be_looked_up_at_a_reload_are_wanted_all_the_same(
+    instance: Instance, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "a", "secret-a")
+    out_of_reach = Instruments({"X": 1})
+    out_of_reach.reachable = False
+    kite = with_list(out_of_reach.resolve)
+    monkeypatch.setitem(FACTS, "kite", kite)
+    keys: dict[str, Any] = {"name": "kite", "channels": ["ticker"], "credentials": ["a"]}
+    daemon = start(instance, folder, venue("X", **keys))
+    answer = daemon.take_over(venue("X", "Y", **keys))
+    assert answer["subscribed"]["refused_count"] == 0
+    assert daemon.wanted("kite") == {"X", "Y"}
+    assert daemon.roster.subscriptions.funnel()["refused"] == 0
+
+
+def test_connections_of_a_key_that_the_file_names_no_more_can_still_be_dialled(
+    instance: Instance, folder: Path
+) -> None:
+    write(folder, "a", "secret-a")
+    write(folder, "b", "secret-b")
+    keys: dict[str, Any] = {"name": "kite", "channels": ["ticker"]}
+    daemon = start(instance, folder, venue("X", credentials=["a", "b"], **keys))
+    answer = daemon.take_over(venue("X", credentials=["b"], **keys))
+    assert answer["not_reloaded"] == ["venue[0].credentials"]
+    assert daemon.credentials.secret("a") == {"key": "secret-a"}

@@ -11,6 +11,7 @@ import pytest
 
 from mdsys.daemon import roster as module
 from mdsys.daemon.roster import Outcome, Roster
+from mdsys.daemon.subscriptions import State
 from mdsys.errors import ConfigError
 from mdsys.feed.backoff import Backoff
 from mdsys.feed.orders import Connect, Subscribe
@@ -253,6 +254,37 @@ def test_list_that_cannot_be_had_is_asked_for_again_and_nobody_waits_for_it(
     assert told.summary() == [("connect", 1, ["NSE:INFY"])]
 
 
+def test_list_that_our_secret_does_not_open_is_not_asked_for_again_until_told_to(
+    instance: Instance, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    instruments = Instruments({"NSE:INFY": 1})
+    instruments.denies = True
+    roster = listed(instance, told, instruments, "NSE:INFY")
+    desk = roster.desks["kite"]
+
+    async def look_up() -> None:
+        roster.look_up()
+        while desk.trouble is None:  # noqa: ASYNC110 - it is the loop's turns that it takes
+            await asyncio.sleep(0)
+        assert desk.denied
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(instruments.asked) == 1
+        instruments.denies = False
+        roster.look_up_again()
+        await asyncio.wait(roster._looking_up)
+
+    with caplog.at_level(logging.WARNING):
+        run(look_up)
+    (line,) = caplog.messages
+    assert line == (
+        "kite: symbols cannot be looked up: kite: HTTP 403: bad token; "
+        "not asked again until told to: replace k"
+    )
+    assert told.summary() == [("connect", 1, ["NSE:INFY"])]
+    assert desk.trouble is None
+
+
 def test_subscription_while_the_list_cannot_be_had_is_refused_and_leaves_nothing(
     instance: Instance, told: Told
 ) -> None:
@@ -264,6 +296,42 @@ def test_subscription_while_the_list_cannot_be_had_is_refused_and_leaves_nothing
     assert roster.find("KITE:NSE:INFY")[2] is None
     instruments.reachable = True
     assert subscribe(roster, "KITE:NSE:INFY").accepted == ["KITE:NSE:INFY"]
+
+
+def test_wanted_symbol_stays_wanted_when_it_is_asked_for_while_the_list_cannot_be_had(
+    instance: Instance, told: Told
+) -> None:
+    instruments = Instruments({"NSE:INFY": 1})
+    instruments.reachable = False
+    roster = listed(instance, told, instruments, "NSE:INFY")
+
+    async def ask_and_wait() -> None:
+        outcome = await roster.subscribe(["KITE:NSE:INFY"])
+        assert (outcome.accepted, outcome.refused) == ([], {})
+        assert outcome.unchanged == ["KITE:NSE:INFY"]
+        assert states(roster, "KITE:NSE:INFY") == ("desired", None)
+        instruments.reachable = True
+        await asyncio.sleep(0)
+        roster.look_up_again()
+        await asyncio.wait(roster._looking_up)
+
+    run(ask_and_wait)
+    assert told.summary() == [("connect", 1, ["NSE:INFY"])]
+
+
+def test_symbol_that_the_venue_refused_is_asked_for_again_when_somebody_subscribes_again(
+    instance: Instance, told: Told
+) -> None:
+    roster = plain(instance, told, "A", "B")
+    told.take()
+    for symbol in ("A", "B"):
+        words = "no such thing" if symbol == "A" else None
+        state = State.REFUSED if symbol == "A" else State.CONFIRMED
+        roster.subscriptions.report("binance", [symbol], None, state, 1, words=words)
+    outcome = subscribe(roster, "BINANCE:A", "BINANCE:B")
+    assert (outcome.accepted, outcome.unchanged) == (["BINANCE:A"], ["BINANCE:B"])
+    assert told.summary() == [("remove", 1, ["A"]), ("add", 1, ["A"])]
+    assert states(roster, "BINANCE:A") == ("desired", None)
 
 
 def test_symbol_that_the_list_did_not_know_is_looked_up_again_when_it_is_asked_for_again(

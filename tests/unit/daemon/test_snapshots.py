@@ -181,6 +181,19 @@ def test_a_book_that_needs_snapshot_after_snapshot_gets_deeper_ones(
     play(scenario)
 
 
+def test_book_whose_socket_was_lost_begins_anew_with_the_cheapest_snapshot() -> None:
+    async def scenario(s: Snapshots, exchange: Exchange, _: list[str], __: Clock) -> None:
+        exchange.answers_at_once = True
+        for _life in range(4):
+            s.wanted("v", ["A"])
+            await settle()
+            s.lost("v", ["A", "NOBODY"])
+        s.lost("no such venue", ["A"])
+        assert exchange.asked == [("A", 100, 5)] * 4
+
+    play(scenario)
+
+
 def test_wishes_that_follow_one_another_wait_longer_and_longer() -> None:
     async def scenario(s: Snapshots, exchange: Exchange, _: list[str], __: Clock) -> None:
         delays: list[float] = []

@@ -162,7 +162,7 @@ def test_one_silent_symbol_is_told_to_its_readers_and_subscribed_anew(world: Wor
     up(world)
     assert world.second(1, 2, seconds=10) == []
     assert world.second(1, 2) == [
-        Stale("binance", ["C"], "trade"),
+        Stale("binance", ["C"], "trade", [T0 + 60 * SECOND]),
         Resubscribe(1, ["C"], "trade"),
     ]
     assert world.status.all(world.now_ns)["stale"] == 1
@@ -185,6 +185,15 @@ def test_socket_without_any_frame_is_dialled_anew_though_nothing_ever_ticked(wor
     assert world.second(seconds=30, frame=False) == []  # said once
 
 
+def test_nobody_is_blamed_for_the_time_in_which_the_host_stood_still(world: World) -> None:
+    up(world)
+    world.now_ns += 3_600 * SECOND
+    assert world.second(frame=False) == []
+    assert world.second(1, 2, 3, seconds=60) == []
+    (order,) = world.second(seconds=6)  # and it is judged as before
+    assert isinstance(order, Reconnect)
+
+
 def test_nothing_is_judged_on_a_connection_that_is_down(world: World) -> None:
     up(world)
     world.connection("waiting", words="reset", delay_s=2.0)
@@ -203,7 +212,7 @@ def test_nothing_is_judged_outside_the_sessions_nor_just_after_the_opening(world
     sessions._edges = np.array([T0 - SECOND, closes, opens, opens + 3_600 * SECOND])
     world.sessions["binance"] = sessions
     assert world.second(seconds=200 + SLACK_NS // SECOND) == []
-    assert world.why()[1] == "it ticks"
+    assert world.why()[1] == "it ticks: the last trade 260 s ago"
     orders = world.second(seconds=6)
     assert [type(order) for order in orders] == [Reconnect]
 
@@ -230,7 +239,11 @@ def test_each_stage_of_a_silent_symbol_has_its_reason(world: World) -> None:
         "binance has confirmed it and has sent no trade yet",
     )
     world.tick(1)
-    assert world.why() == ("ticking", "it ticks", None)
+    assert world.why() == (
+        "ticking",
+        "it ticks: the last trade 0 s ago, after too few for its habit to be known",
+        None,
+    )
     world.streams(State.REFUSED, "A", words="Invalid symbol")
     assert world.why()[:2] == ("refused", "binance refused it: Invalid symbol")
     world.feeds.all[0].state = "hung"

@@ -274,3 +274,72 @@ def test_a_snapshot_larger_than_a_quarter_of_the_ring_goes_out_in_pieces_whole()
     assert np.count_nonzero(ticks["flags"] & Flag.LAST) == 1
     assert ticks[-1]["flags"] & Flag.LAST
     assert (True, *top_of(*venue.sides)) == c.book(NAME)
+
+
+def test_an_answer_from_before_the_book_ran_out_does_not_bring_removed_levels_back() -> None:
+    venue, c = Venue(), decoder()
+    for price in range(1, 31):
+        venue.frame([(0, price, 1), (1, price + 40, 1)])
+    c.decode(venue.frame([(0, 30, 2)]))
+    c.take_wishes()
+    old = venue.last_id
+    c.snapshot(NAME, venue.snapshot(old, 12), asked=12)
+    for price in range(30, 24, -1):  # these leave no trace: the book is in step
+        c.decode(venue.frame([(0, price, 0)]))
+    assert c.take_wishes() == [NAME.encode()]
+    c.snapshot(NAME, venue.snapshot(old, 12), asked=12)
+    known = c.book(NAME)[1]
+    assert known == top_of(*venue.sides)[0][: len(known)]
+    assert c.take_wishes() == [NAME.encode()]
+    c.snapshot(NAME, venue.snapshot(venue.last_id, 12), asked=12)
+    assert (True, *top_of(*venue.sides)) == c.book(NAME)
+
+
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"lastUpdateId":1,"bids":[["0.123456789","1"]],"asks":[]}']
+)
+def test_an_answer_that_is_refused_leaves_the_wish_for_another(body: bytes) -> None:
+    venue, c = Venue(), decoder()
+    c.decode(venue.frame([(0, 10, 1)]))
+    c.take_wishes()
+    assert c.snapshot(NAME, body)[0] is not FrameResult.OK
+    assert c.take_wishes() == [NAME.encode()]
+    c.snapshot(NAME, venue.snapshot(venue.last_id, 100))
+    assert c.snapshot(NAME, body)[0] is not FrameResult.OK
+    assert c.take_wishes() == []  # nobody waits for one
+
+
+def level2(price: int, size: int = 1) -> bytes:
+    return json.dumps(
+        {
+            "type": "l2update",
+            "product_id": "BTC-USD",
+            "changes": [["buy", str(price), str(size)]],
+            "time": "2021-04-17T16:43:37.089723Z",
+        }
+    ).encode()
+
+
+WHOLE = b'{"type":"snapshot","product_id":"BTC-USD","bids":[["100","1"]],"asks":[["200","1"]]}'
+
+
+def test_a_late_change_by_the_socket_that_had_the_book_before_is_dropped() -> None:
+    c = Decoder("coinbase_exchange", {"BTC-USD": SymbolInfo(1)})
+    c.decode(WHOLE, connection=1)
+    c.decode(WHOLE, connection=2)
+    _, ticks = c.decode(level2(150), connection=1)
+    assert len(ticks) == 0
+    assert c.book("BTC-USD")[1] == [(100 * ONE, ONE)]
+    c.decode(level2(101), connection=2)
+    assert c.book("BTC-USD")[1] == [(101 * ONE, ONE), (100 * ONE, ONE)]
+
+
+def test_changes_of_a_book_that_went_with_another_socket_make_it_wish_for_a_snapshot() -> None:
+    c = Decoder("coinbase_exchange", {"BTC-USD": SymbolInfo(1)})
+    c.decode(WHOLE, connection=1)
+    c.decode(WHOLE, connection=2)
+    c.hang_up(2)
+    assert c.take_wishes() == []
+    c.decode(level2(101), connection=1)
+    assert c.take_wishes() == [b"BTC-USD"]
+    assert not c.book("BTC-USD")[0]

@@ -13,14 +13,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 from picows import WSFrame, WSMsgType, WSProtocolError, WSTransport
 
 from mdsys import _listener
-from mdsys._listener import FrameListener
-from mdsys.feed.frame import FRAME_SIZE_MAX
+from mdsys._listener import FrameListener, VenueFeed
+from mdsys.feed.frame import FRAME_SIZE_MAX, FrameResult, Record
 from mdsys.feed.transport import open_socket
-from mdsys.record.record import Status
+from mdsys.record.record import ABSENT, Flag, Kind, Status
 from tests.feeds import (
     BINARY,
     CLOSE,
@@ -663,3 +664,97 @@ def test_each_message_is_taken_once_and_in_order_however_reads_cut_the_stream(se
                 assert client.memory.counter("frames_binary") == binaries
 
     run(main())
+
+
+def speak(client: Client, decoder: Any) -> None:
+    """Let the client's frames go to another decoder."""
+    memory = client.memory
+    memory.venue = VenueFeed(
+        memory.feed, decoder, "BINANCE", ["BTCUSDT"], memory.symbols, memory.cache
+    )
+    client.listener = FrameListener(memory.venue, 7, client.controls.append)
+
+
+def test_book_is_unusable_from_the_torn_frame_on_also_when_refusals_were_told_just_now(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_listener, "REFUSED_INTERVAL_S", 1000.0)
+    speak(client, "coinbase_exchange")
+    whole = b'{"type":"snapshot","product_id":"BTCUSDT","bids":[["100","1"]],"asks":[]}'
+
+    async def script(peer: Any) -> None:
+        await peer.send(*map(frame, (b"{", whole, b"{", b"{", whole, whole[:40], whole, b"{")))
+
+    run(client.talk(script))
+    records = client.memory.records()
+    whats = [int(each["what"]) for each in records if each["kind"] == Kind.STATUS]
+    assert whats.count(Status.RESYNC) == 3  # one for each that was in step
+    bids, asks = np.zeros((10, 2), np.int64), np.zeros((10, 2), np.int64)
+    book = client.memory.cache.load_book(1, bids, asks)
+    assert book is not None
+    assert book[3] == 0
+
+
+class Made:
+    """A decoder of a user's own, whose frames name what it makes of them."""
+
+    def __init__(self, **made: list[Record]) -> None:
+        self._made = made
+
+    def decode(
+        self, frame: bytes, ts_recv: int, connection: int
+    ) -> tuple[FrameResult, list[Record]]:
+        """See mdsys.feed.venue.Decoder."""
+        return FrameResult.OK, self._made[frame.decode()]
+
+
+def made(kind: Kind, flags: int = Flag.LAST, price: int = 1, symbol_id: int = 1) -> Record:
+    return Record(5, 5, symbol_id, int(kind), int(flags), 8, 8, (price, 2, ABSENT, ABSENT))
+
+
+BID, ASK = made(Kind.LEVEL, Flag.BUY | Flag.SNAPSHOT), made(Kind.LEVEL, Flag.SELL | Flag.LAST)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [made(Kind.TRADE), made(Kind.TRADE, symbol_id=99)],
+        [made(Kind.TRADE), made(Kind.TRADE, price=1 << 63)],
+        [BID, made(Kind.TRADE), ASK],
+        [BID, made(Kind.STATUS), ASK],
+        [BID, made(Kind.LEVEL, symbol_id=2), ASK],
+        [made(Kind.TRADE), BID],
+        [made(Kind.TRADE), made(Kind.BAR)],
+        [made(Kind.TRADE), made(Kind.BAR_VOLUME)],
+        [made(Kind.TRADE), made(Kind.TRADE, symbol_id=0)],
+    ],
+)
+def test_frame_whose_records_a_decoder_in_python_got_wrong_publishes_none_of_them(
+    bad: list[Record],
+) -> None:
+    client = Client()
+    speak(client, Made(fill=[made(Kind.TRADE, price=777)] * 1024, bad=bad, good=[BID, ASK]))
+
+    async def script(peer: Any) -> None:
+        await peer.send(frame(b"fill"), frame(b"bad"), frame(b"good"))
+
+    run(client.talk(script))
+    records = client.memory.records()
+    assert client.memory.counter("frames_malformed") == 1
+    assert client.memory.counter("trades") == 1024
+    ticks = records[records["kind"] != Kind.STATUS]
+    assert [int(each["kind"]) for each in ticks[-2:]] == [Kind.LEVEL, Kind.LEVEL]
+    assert client.memory.counter("levels") == 2
+
+
+def test_quote_of_a_decoder_in_python_that_both_sockets_bring_is_published_once() -> None:
+    client = Client()
+    speak(client, Made(quote=[made(Kind.QUOTE)]))
+    client.memory.venue.overlap(1)
+
+    async def script(peer: Any) -> None:
+        await peer.send(frame(b"quote"), frame(b"quote"))
+
+    run(client.talk(script))
+    assert client.memory.counter("quotes") == 1
+    assert client.memory.counter("duplicates") == 1

@@ -51,6 +51,19 @@ def test_a_hole_is_announced_once_and_what_fills_it_is_late() -> None:
     assert watched.holes == [(11, 14)]
 
 
+def test_each_of_several_holes_is_filled_once() -> None:
+    watched = Watched()
+    taken = [watched.take(number) for number in (1, 2, 4, 6, 3, 5, 3, 5)]
+    assert taken == [Order.NEXT] * 4 + [Order.LATE] * 2 + [Order.AGAIN] * 2
+    assert watched.holes == [(3, 3), (5, 5)]
+
+
+def test_an_id_in_the_middle_of_a_hole_fills_it_once() -> None:
+    watched = Watched()
+    taken = [watched.take(number) for number in (1, 10, 5, 5, 4, 6, 5)]
+    assert taken[2:] == [Order.LATE, Order.AGAIN, Order.LATE, Order.LATE, Order.AGAIN]
+
+
 def test_an_id_that_was_here_is_again() -> None:
     watched = Watched()
     for number in (10, 11, 12):

@@ -137,3 +137,13 @@ def test_a_float_is_refused_since_it_is_rounded_already() -> None:
 def test_a_side_that_is_none_refuses_the_frame() -> None:
     with pytest.raises(KeyError):
         decode(decoder(), trade(1, side="sideways"))
+
+
+def test_a_frame_that_is_refused_half_way_has_used_up_no_ids() -> None:
+    made = decoder()
+    decode(made, trade(1))
+    with pytest.raises(TypeError, match="float"):
+        decode(made, trade(2), trade(5), trade(6, price=1.5))
+    _, records = decode(made, trade(6))
+    assert [record.kind for record in records] == [Kind.STATUS, Kind.TRADE]
+    assert records[0].body[1:3] == (2, 5)

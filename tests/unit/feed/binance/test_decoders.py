@@ -337,7 +337,7 @@ class TestBinanceDecoder:
             (b" " * (FRAME_SIZE_MAX + 1), FrameResult.TOO_LONG),
             (TRADE[False].ljust(FRAME_SIZE_MAX), FrameResult.OK),
             (TRADE[False].ljust(FRAME_SIZE_MAX + 1), FrameResult.TOO_LONG),
-            (TRADE[False].ljust(5 << 20), FrameResult.TOO_LONG),
+            (TRADE[False].ljust(2 * FRAME_SIZE_MAX), FrameResult.TOO_LONG),
         ],
         ids=lambda value: value.name if isinstance(value, FrameResult) else repr(value[:40]),
     )

@@ -42,7 +42,7 @@ def test_frames_as_the_venue_sends_them_are_taken(
 )
 def test_unusual_numbers_do_not_cost_the_fast_way(futures: bool, price: str) -> None:
     assert taken(edited(TRADE[futures], p=price), futures=futures)
-    assert taken(edited(DEPTH[futures], a=[["1.5", price]], b=[]), futures=futures)
+    assert taken(edited(DEPTH[futures], a=[[price, "1.5"]], b=[]), futures=futures)
 
 
 @pytest.mark.parametrize("futures", [False, True], ids=["spot", "usdm"])
