@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format types bench plots wheel venv build prerequisites clean
+.PHONY: help demo test soak lint format types bench plots wheel venv build prerequisites clean
 
 help: ## this list
 	@echo 'make demo and make test do all the set-up by themselves.'
@@ -32,6 +32,10 @@ demo: build ## simulated venue, daemon and consumer, with a live table
 test: build ## the whole test suite; ARGS="-k ring" picks
 	@tools/prerequisites test >/dev/null
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: build ## 50,000 symbols and feeds killed at random; ARGS="--minutes 10 --seed 1"
+	@tools/prerequisites test >/dev/null
+	@$(BIN)/python -m tests.soak $(ARGS)
 
 # gcc's warnings come with the build (MDSYS_WERROR=1 makes them errors); clang has others.
 lint: $(VENV) ## formatting and lint, changing nothing

@@ -32,8 +32,12 @@ MODULES = (
     "bench_python_poll",
     "bench_consumer",
     "bench_decode",
+    "bench_decode_venues",
+    "bench_book",
     "bench_ingest",
     "bench_ingest_latency",
+    "bench_scale",
+    "bench_subscribe",
 )
 GOALS: dict[str, tuple[str, float]] = {
     "ring.latency_p50": ("<=", 1.15),
@@ -59,6 +63,9 @@ GOALS: dict[str, tuple[str, float]] = {
     "ingest.tls_vs_plain": (">=", 8.0),
     "ingest.spin_p50_vs_plain": (">=", 6.0),
     "ingest.spin_p50_vs_epoll": ("<=", 1.3),
+    "scale.symbols_50000": ("<=", 1.25),
+    "subscribe.50000": ("<=", 1.1),
+    "kill.first_tick": ("<=", 1.0),
     "decode.binance_trade": (">=", 20.0),
     "decode.binance_quote": (">=", 20.0),
 }

@@ -73,7 +73,7 @@ def play(receiver: Receiver) -> list[int]:
         start = end
     receiver.resume()
     samples: list[int] = []
-    send, is_published, clock = receiver.venue.send, receiver.is_published, time.perf_counter_ns
+    send, is_published, clock = receiver.line.send, receiver.is_published, time.perf_counter_ns
     number = receiver.taken
     due = clock() + 5 * STEP_NS
     for piece in pieces:

@@ -87,7 +87,7 @@ class FrameMaker:
             turn = place // len(SYMBOLS)
             for field in fields:
                 values = self._values(field, period, turn)
-                _write_digits(data, field, values)
+                write_digits(data, field, values)
                 if field.column >= 0:
                     scale = 1 if field.kind == "id" else 10 ** (8 - field.decimals)
                     bodies[:, place, field.column] = values * scale
@@ -155,7 +155,7 @@ def _frame(symbol: str, number: int, turn: int) -> tuple[bytes, list[Field]]:
     return bytes(text), fields
 
 
-def _write_digits(data: npt.NDArray[np.uint8], field: Field, values: Integers) -> None:
+def write_digits(data: npt.NDArray[np.uint8], field: Field, values: Integers) -> None:
     """Write the values' digits into their columns, around the decimal point."""
     left = values.copy()
     for digit in range(field.width):
