@@ -126,8 +126,7 @@ bool md_capture_symbol_is_whole(const struct md_capture_symbol *state, size_t si
 bool md_replay_symbol(struct md_feed_symbol *symbol,
                       const struct md_capture_symbol *state,
                       size_t size) {
-    if (!md_capture_symbol_is_whole(state, size) ||
-        state->trades.hole_count > MD_HOLE_COUNT_MAX ||
+    if (!md_capture_symbol_is_whole(state, size) || state->trades.hole_count > MD_HOLE_COUNT_MAX ||
         state->books.hole_count > MD_HOLE_COUNT_MAX) {
         return false;
     }
