@@ -81,6 +81,8 @@ def as_json(figures: Figures) -> dict[str, object]:
         "published": figures.published,
         "received": figures.received,
         "lost": figures.lost,
+        "snapshot_levels": figures.snapshot_levels,
+        "duplicates": figures.duplicates,
         "statuses": figures.statuses,
         "gaps": figures.gaps,
         "decode_errors": figures.decode_errors,

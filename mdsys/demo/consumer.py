@@ -21,7 +21,7 @@ from mdsys.consume.reader import Reader
 from mdsys.counters.counters import LINEAR, PERCENTILES, STEPS, Histogram, schema
 from mdsys.demo.child import say
 from mdsys.record.fixed import format_fixed
-from mdsys.record.record import ABSENT, TICK, Kind, Ticks
+from mdsys.record.record import ABSENT, TICK, Flag, Kind, Ticks
 
 REPORT_SECONDS: Final = 0.25
 BATCH_COUNT: Final = 4096
@@ -83,12 +83,16 @@ class Tally:
         self._trades = np.zeros(size, np.int64)
         self.latencies = Latencies()
         self.status_count = 0
+        self.snapshot_level_count = 0
+        """Levels of whole books: a snapshot by REST, merged with the changes since."""
 
     def take(self, ticks: Ticks, read_ns: npt.NDArray[np.int64]) -> None:
         """Count records; ``read_ns`` tells when each was in our hands."""
         kinds = ticks["kind"]
         market = kinds != Kind.STATUS
         self.status_count += int(len(ticks) - market.sum())
+        whole = (kinds == Kind.LEVEL) & (ticks["flags"] & Flag.SNAPSHOT != 0)
+        self.snapshot_level_count += int(whole.sum())
         self.latencies.record((read_ns - ticks["ts_recv"])[market])
         trades = ticks[kinds == Kind.TRADE]
         ids, prices = trades["symbol_id"], trades["price"]
@@ -157,6 +161,7 @@ def report(market_data: MarketData, reader: Reader, tally: Tally) -> None:
         received=reader.received,
         lost=reader.lost,
         statuses=tally.status_count,
+        snapshot_levels=tally.snapshot_level_count,
         behind=behind,
         latency_ns=summary(tally.latencies.histogram()),
         movers=tally.movers(),

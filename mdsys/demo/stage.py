@@ -81,6 +81,10 @@ class Figures:
     published: int
     received: int
     lost: int
+    duplicates: int
+    """Records of the venue that a book's snapshot had brought already."""
+    snapshot_levels: int
+    """Level records of whole books; the other records are the venue's, or statuses."""
     statuses: int
     gaps: int
     decode_errors: int
@@ -270,6 +274,8 @@ class Stage:
             published=sum(ring.published for ring in rings),
             received=seen.get("received", 0),
             lost=seen.get("lost", 0),
+            duplicates=counters.counters["duplicates"],
+            snapshot_levels=seen.get("snapshot_levels", 0),
             statuses=seen.get("statuses", 0),
             gaps=counters.counters["gaps"],
             decode_errors=sum(counters.counters[name] for name in _DECODE_ERRORS),

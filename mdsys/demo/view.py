@@ -72,7 +72,8 @@ def summary(figures: Figures) -> str:
     faults = f"gaps {figures.gaps}, decode errors {figures.decode_errors}"
     sums = f"{figures.received:,} received + {figures.lost:,} lost"
     verdict = "=" if figures.balanced else "≠"
-    sent = f"{figures.sent:,} sent, {figures.statuses:,} statuses"
+    own = f"{figures.snapshot_levels:,} of books, {figures.statuses:,} statuses"
+    sent = f"{figures.sent:,} sent, {figures.duplicates:,} twice, {own}"
     lines = [
         f"{figures.symbols} symbols, {figures.seconds:.1f} s, {rate}; {faults}",
         f"{sent}; {sums} {verdict} {figures.published:,} published",

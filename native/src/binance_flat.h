@@ -309,11 +309,12 @@ static enum md_frame_result flat_quote(const struct binance_context *context,
     return MD_FRAME_OK;
 }
 
-/* Go over one side's rows, [price, size, ...] each. levels NULL: check only. */
+/* Go over one side's rows, [price, size, ...] each. levels NULL: check and count only. */
 static enum md_frame_result flat_levels(const struct md_feed_symbol *symbol,
                                         const struct md_json_value *side,
                                         unsigned flags,
-                                        struct md_levels *levels) {
+                                        struct md_levels *levels,
+                                        uint64_t *row_count) {
     struct md_json json = {.at = side->text + 1, .end = side->text + side->size};
     if (md_json_take(&json, ']')) {
         return MD_FRAME_OK;
@@ -342,6 +343,7 @@ static enum md_frame_result flat_levels(const struct md_feed_symbol *symbol,
         if (levels != NULL) {
             binance_levels_put(levels, flags, price, size);
         }
+        ++*row_count;
     } while (md_json_take(&json, ','));
     return MD_FRAME_OK;
 }
@@ -370,32 +372,38 @@ static enum md_frame_result flat_depth(const struct binance_context *context,
     if (symbol == NULL) {
         return MD_FRAME_UNKNOWN_SYMBOL;
     }
-    enum md_frame_result result = flat_levels(symbol, bids, MD_FLAG_BUY, NULL);
+    uint64_t row_count = 0;
+    enum md_frame_result result = flat_levels(symbol, bids, MD_FLAG_BUY, NULL, &row_count);
     if (result == MD_FRAME_OK) {
-        result = flat_levels(symbol, asks, MD_FLAG_SELL, NULL);
+        result = flat_levels(symbol, asks, MD_FLAG_SELL, NULL, &row_count);
     }
     if (result == MD_FRAME_MALFORMED) {
         return result;
     }
     uint64_t *last = &symbol->cell->venue_book_id;
-    if (md_feed_order(context->feed,
-                      symbol,
-                      &symbol->books,
-                      last,
-                      first,
-                      latest,
-                      MD_IDS_CONTIGUOUS,
-                      context->connection->number,
-                      context->ts_recv) != MD_ORDER_NEXT) {
-        return MD_FRAME_OK; /* older than the book: quantities are absolute, so it tells nothing */
+    enum md_order order = md_feed_order(context->feed,
+                                        symbol,
+                                        &symbol->books,
+                                        last,
+                                        first,
+                                        latest,
+                                        MD_IDS_CONTIGUOUS,
+                                        context->connection->number,
+                                        context->ts_recv);
+    if (order !=
+        MD_ORDER_NEXT) { /* older than the book: quantities are absolute, it tells nothing */
+        struct md_counter_block *counters = context->feed->counters;
+        md_count(order == MD_ORDER_LATE ? &counters->reordered : &counters->duplicates,
+                 row_count - 1); /* records, of which one is counted */
+        return MD_FRAME_OK;
     }
     if (result == MD_FRAME_VALUE) {
         md_book_unsync(context->feed, symbol, context->connection->number, context->ts_recv);
         return refuse_value(context, symbol, last, first, latest);
     }
     struct md_levels levels = binance_levels_begin(context, symbol, ts_event, first, latest);
-    flat_levels(symbol, bids, MD_FLAG_BUY, &levels);
-    flat_levels(symbol, asks, MD_FLAG_SELL, &levels);
+    flat_levels(symbol, bids, MD_FLAG_BUY, &levels, &row_count);
+    flat_levels(symbol, asks, MD_FLAG_SELL, &levels, &row_count);
     md_levels_end(&levels);
     md_feed_note_sequence(last, latest);
     return MD_FRAME_OK;

@@ -115,10 +115,11 @@ def test_json_is_one_object_whose_sums_balance_to_the_last_record(
     figures = json.loads(out)
     assert out.count("\n") == 1
     assert figures["received"] + figures["lost"] == figures["published"] > 1000
-    # Every record of the venue is in a ring, every other one there is a status.
+    # Every record of the venue is in a ring; every other one there is a status, or of a whole book.
     assert figures["gaps"] == figures["decode_errors"] == 0
     if figures["lost"] == 0:
-        assert figures["sent"] + figures["statuses"] == figures["published"]
+        own = figures["snapshot_levels"] + figures["statuses"]
+        assert figures["sent"] - figures["duplicates"] + own == figures["published"]
     assert figures["symbols"] == 20
     assert figures["seconds"] >= 1
     assert figures["ticks_per_second"] == pytest.approx(
@@ -142,15 +143,15 @@ def test_without_a_terminal_it_prints_a_line_a_second_and_a_summary(
     code, out, err = demo.end()
     assert (code, err) == (0, "")
     (sums,) = re.findall(r"^.* published$", out, re.MULTILINE)
-    words = r"(.*) sent, (.*) statuses; (.*) received \+ (.*) lost = (.*) published"
+    words = r"(.*) sent, (.*) twice, (.*) of books, (.*) statuses; (.*) received \+ (.*) lost = (.*) published"
     match = re.fullmatch(words, sums)
     assert match, sums
-    sent, statuses, received, lost, published = (
+    sent, twice, of_books, statuses, received, lost, published = (
         int(word.replace(",", "")) for word in match.groups()
     )
     assert received + lost == published > 0
     if lost == 0:
-        assert sent + statuses == published
+        assert sent - twice + of_books + statuses == published
     check_clean(demo)
 
 
