@@ -143,7 +143,8 @@ def test_without_a_terminal_it_prints_a_line_a_second_and_a_summary(
     code, out, err = demo.end()
     assert (code, err) == (0, "")
     (sums,) = re.findall(r"^.* published$", out, re.MULTILINE)
-    words = r"(.*) sent, (.*) twice, (.*) of books, (.*) statuses; (.*) received \+ (.*) lost = (.*) published"
+    words = r"(.*) sent, (.*) twice, (.*) of books, (.*) statuses; "
+    words += r"(.*) received \+ (.*) lost = (.*) published"
     match = re.fullmatch(words, sums)
     assert match, sums
     sent, twice, of_books, statuses, received, lost, published = (
