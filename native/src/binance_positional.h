@@ -225,6 +225,12 @@ POSITIONAL_INLINE struct md_feed_symbol *positional_symbol(struct positional *sc
     return md_feed_find_short(feed, name, size);
 }
 
+/* Step over the pair that follows a symbol of coin-M, up to its closing quote: ","ps":"BTCUSD */
+POSITIONAL_INLINE bool positional_pair(const struct binance_context *context,
+                                       struct positional *scan) {
+    return !context->coinm || (TAKE(scan, "\",\"ps\":\"") && positional_text(scan));
+}
+
 POSITIONAL_INLINE bool positional_end(struct positional *scan) {
     return scan->end - scan->at == 1 && *scan->at == '}';
 }
@@ -276,17 +282,20 @@ POSITIONAL_INLINE bool positional_trade(const struct binance_context *context,
     return true;
 }
 
-/* "u": is behind us. Spot u s b B a A; USD-M the same, then T E. */
+/* "u": is behind us. Spot u s b B a A; USD-M the same, then T E; coin-M u e s ps b B a A T E. */
 POSITIONAL_INLINE bool positional_quote(const struct binance_context *context,
                                         struct positional *scan) {
     int64_t bid_price, bid_size, ask_price, ask_size;
     int64_t ts_event = MD_ABSENT;
     uint64_t update_id;
-    if (!UINT(scan, "\"u\":", &update_id) || !TAKE(scan, ",\"s\":\"")) {
+    if (!UINT(scan, "\"u\":", &update_id) ||
+        !(context->coinm ? TAKE(scan, ",\"e\":\"bookTicker\",\"s\":\"")
+                         : TAKE(scan, ",\"s\":\""))) {
         return false;
     }
     struct md_feed_symbol *symbol = positional_symbol(scan, context->feed);
-    if (symbol == NULL || !DECIMAL(scan, "\",\"b\":\"", symbol, price, &bid_price) ||
+    if (symbol == NULL || !positional_pair(context, scan) ||
+        !DECIMAL(scan, "\",\"b\":\"", symbol, price, &bid_price) ||
         !DECIMAL(scan, "\",\"B\":\"", symbol, size, &bid_size) ||
         !DECIMAL(scan, "\",\"a\":\"", symbol, price, &ask_price)) {
         return false;
@@ -335,7 +344,8 @@ POSITIONAL_INLINE bool positional_levels(struct positional *scan,
 /* A function of its own: a book is long, and the registers of the short frames are dear. So it
  * takes a copy: a scan whose address is known elsewhere lives in memory.
  *
- * "e":"depthUpdate","E": is behind us. Spot E s U u b a; USD-M E T s U u pu b a. The slots are
+ * "e":"depthUpdate","E": is behind us. Spot E s U u b a; USD-M E T s U u pu b a; coin-M has ps
+ * behind s. The slots are
  * claimed as the rows are read; without the release at the end nobody sees them. */
 static __attribute__((noinline, flatten)) bool
 positional_depth(const struct binance_context *context, struct positional from) {
@@ -349,8 +359,8 @@ positional_depth(const struct binance_context *context, struct positional from) 
         return false;
     }
     struct md_feed_symbol *symbol = positional_symbol(scan, context->feed);
-    if (symbol == NULL || !UINT(scan, "\",\"U\":", &first) || !UINT(scan, ",\"u\":", &latest) ||
-        first > latest) {
+    if (symbol == NULL || !positional_pair(context, scan) || !UINT(scan, "\",\"U\":", &first) ||
+        !UINT(scan, ",\"u\":", &latest) || first > latest) {
         return false;
     }
     if (context->futures) {
@@ -393,14 +403,14 @@ positional_decode(const struct binance_context *context, const char *frame, size
             return false;
         }
     }
-    if (!context->futures && positional_same(scan.at, "{\"u\":", 5)) {
+    if ((!context->futures || context->coinm) && positional_same(scan.at, "{\"u\":", 5)) {
         scan.at++;
         return positional_quote(context, &scan);
     }
     if (NEXT(&scan, "{\"e\":\"trade\",\"E\":")) {
         return positional_trade(context, &scan);
     }
-    if (context->futures && NEXT(&scan, "{\"e\":\"bookTicker\",")) {
+    if (context->futures && !context->coinm && NEXT(&scan, "{\"e\":\"bookTicker\",")) {
         return positional_quote(context, &scan);
     }
     return NEXT(&scan, "{\"e\":\"depthUpdate\",\"E\":") && positional_depth(context, scan);

@@ -17,6 +17,7 @@ struct binance_context {
     int64_t ts_recv;
     struct md_connection *connection;
     bool futures; /* depth: pu is the u of the frame before. Spot: U is that u + 1 */
+    bool coinm;   /* the symbol is followed by its pair, and a bookTicker begins with its id */
 };
 
 /* A trade's conditions: X of USD-M, which spot does not send. Append-only. */

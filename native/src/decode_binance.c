@@ -33,3 +33,13 @@ DECODER md_decode_binance_usdm(struct md_feed *feed,
     const struct binance_context context = {feed, ts_recv, connection, .futures = true};
     return decode(&context, frame, size);
 }
+
+DECODER md_decode_binance_coinm(struct md_feed *feed,
+                                const char *frame,
+                                size_t size,
+                                int64_t ts_recv,
+                                struct md_connection *connection) {
+    const struct binance_context context = {
+        feed, ts_recv, connection, .futures = true, .coinm = true};
+    return decode(&context, frame, size);
+}

@@ -1,4 +1,5 @@
-/* The decoders of Binance spot and USD-M futures; the contract is md_decode_fn's, in feed.h.
+/* The decoders of Binance spot, USD-M and coin-M futures; the contract is md_decode_fn's, in
+ * feed.h.
  *
  * Trade, bookTicker and depthUpdate frames, raw or wrapped as {"stream":..,"data":{..}}. Facts:
  * developers.binance.com, "WebSocket Streams" (spot) and "Websocket Market Streams" (USD-M), and
@@ -19,5 +20,10 @@ enum md_frame_result md_decode_binance_usdm(struct md_feed *feed,
                                             size_t size,
                                             int64_t ts_recv,
                                             struct md_connection *connection);
+enum md_frame_result md_decode_binance_coinm(struct md_feed *feed,
+                                             const char *frame,
+                                             size_t size,
+                                             int64_t ts_recv,
+                                             struct md_connection *connection);
 
 #endif

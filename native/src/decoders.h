@@ -31,7 +31,7 @@ static const struct md_decoder {
 } md_decoders[] = {
     {"binance_spot", md_decode_binance_spot, "\"s\":\""},
     {"binance_usdm", md_decode_binance_usdm, "\"s\":\""},
-    {"binance_coinm", md_decode_binance_usdm, "\"s\":\""}, /* the same frames, with "ps" more */
+    {"binance_coinm", md_decode_binance_coinm, "\"s\":\""},
 #if __has_include("decode_kraken.h")
     {"kraken", md_decode_kraken, "\"symbol\":\""},
     {"kraken_v1", md_decode_kraken_v1, NULL},

@@ -16,11 +16,12 @@ BUILDS = {"sse2": (), "portable": ("-DMD_DECIMAL_PORTABLE",)}
 """For x86-64, and what other processors get."""
 
 
-def taken(frame: bytes, *, futures: bool, build: str = "sse2") -> bool:
+def taken(frame: bytes, *, futures: bool, build: str = "sse2", market: str | None = None) -> bool:
     program = compile_program(
         PROGRAMS / "positional_takes.c", flags=(POSIX, *BUILDS[build], *FEED_SOURCES)
     )
-    code = run_program(program, "usdm" if futures else "spot", frame.decode()).returncode
+    market = market or ("usdm" if futures else "spot")
+    code = run_program(program, market, frame.decode()).returncode
     assert code in (0, 1)
     return code == 0
 
@@ -85,3 +86,28 @@ def test_an_escape_is_never_taken_for_what_it_looks_like() -> None:
     assert decoder.decode(meant.replace(b"A\\\\B", b"A\\B"))[0] == FrameResult.MALFORMED
     assert decoder.decode(combined(TRADE[False], "a\\/b"))[0] == FrameResult.OK
     assert decoder.decode(combined(TRADE[False], "a\\xb"))[0] == FrameResult.MALFORMED
+
+
+COINM = (
+    (
+        b'{"u":1007198632021,"e":"bookTicker","s":"BTCUSD_PERP","ps":"BTCUSD","b":"61804.7","B":"35",'
+        b'"a":"61804.8","A":"1645","T":1723161257465,"E":1723161257476}'
+    ),
+    (
+        b'{"e":"depthUpdate","E":1723161257476,"T":1723161257462,"s":"BTCUSD_PERP","ps":"BTCUSD",'
+        b'"U":1007198631847,"u":1007198631985,"pu":1007198631835,"b":[["61786.5","89"]],"a":[]}'
+    ),
+    (
+        b'{"e":"trade","E":1723161257687,"T":1723161257679,"s":"BTCUSD_PERP","t":849714402,'
+        b'"p":"61804.8","q":"4","X":"MARKET","m":false}'
+    ),
+)
+
+
+@pytest.mark.parametrize("frame", COINM, ids=["quote", "depth", "trade"])
+@pytest.mark.parametrize("wrap", [bytes, combined], ids=["raw", "combined"])
+def test_coinm_has_its_own_order_and_is_taken(frame: bytes, wrap: Callable[[bytes], bytes]) -> None:
+    assert taken(wrap(frame), futures=True, market="coinm")
+    assert not taken(wrap(frame.replace(b'"ps":"', b'"ps": "')), futures=True, market="coinm") or (
+        b'"ps"' not in frame
+    )
