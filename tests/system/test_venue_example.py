@@ -189,7 +189,7 @@ def test_a_venue_from_outside_ticks_keeps_a_book_tells_gaps_and_refusals(
 
             toy.say(id=12, price="1", side="buy", size="1", symbol="OTHER")
             toy.say(nonsense=True, id=13)
-            assert statuses(read(2)) == [mdsys.Status.FRAME_REFUSED, mdsys.Status.RESYNC]
+            assert statuses(read(2)) == [mdsys.Status.RESYNC, mdsys.Status.FRAME_REFUSED]
         counters = take_picture(name)["feeds"][0]["counters"]
         assert (counters["gaps"], counters["book_resyncs"]) == (2, 2)
         symbol_when(name, "TOY:ACME", lambda answer: bool(answer["state"] == "ticking"))
