@@ -158,7 +158,7 @@ def test_no_limit_is_broken_through_cut_sockets_and_a_killed_feed(
         assert sockets == 1 if venue in SOLITARY else sockets > 2
         assert sims[venue].stats.attempts > sockets  # they did come back
         assert "1008" not in running.log
-        assert "429" not in running.log
+        assert "HTTP 429" not in running.log
 
 
 def broken(sims: Street, venue: str, what: str) -> None:
