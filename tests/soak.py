@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,6 +232,7 @@ class Footprint:
     memory_kib: int
     """Its own, without what it shares."""
     descriptors: int
+    targets: str = field(default="", compare=False)
 
 
 def footprint(pid: int) -> Footprint:
@@ -238,7 +240,13 @@ def footprint(pid: int) -> Footprint:
     status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"RssAnon:\s+(\d+) kB", status)
     assert found is not None
-    return Footprint(int(found.group(1)), len(list(Path(f"/proc/{pid}/fd").iterdir())))
+    targets = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            targets.append(re.sub(r"\d+", "N", str(each.readlink())))
+    counts = sorted(Counter(targets).items())
+    shown = ", ".join(f"{count} {target}" for target, count in counts)
+    return Footprint(int(found.group(1)), len(targets), shown)
 
 
 @dataclass

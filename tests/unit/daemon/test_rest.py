@@ -297,6 +297,10 @@ def test_a_long_ban_is_not_waited_for_but_holds(monkeypatch: pytest.MonkeyPatch)
     play(answers(failing(418, "banned", Retry_After="86400")), scenario)
 
 
+IN_50_000_S = format_datetime(datetime.now(UTC) + timedelta(seconds=50_000), usegmt=True)
+"""Long enough for a suite between its collection and this test."""
+
+
 @pytest.mark.parametrize(
     ("text", "least", "most"),
     [
