@@ -339,11 +339,12 @@ class Stage:
         for pid in self._pids():
             then, now = self.footprints[pid], footprint(pid)
             for _ in range(LOOKS_MAX):  # one may be open for a moment: a request, a spare's start
-                if now.descriptors == then.descriptors:
+                if now.descriptors <= then.descriptors + 1:
                     break
                 self.read(0.5)
                 now = footprint(pid)
-            assert now.descriptors == then.descriptors, f"process {pid}: {then} -> {now}"
+            # A leak at each kill is two by now; one may still be under way.
+            assert now.descriptors <= then.descriptors + 1, f"process {pid}: {then} -> {now}"
             grown = now.memory_kib - then.memory_kib
             assert grown <= MEMORY_SLACK_KIB + then.memory_kib // 10, f"{pid}: {then} -> {now}"
 
