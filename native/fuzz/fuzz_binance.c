@@ -85,7 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     enum md_frame_result result =
         futures ? md_decode_binance_usdm(&both.feed, frame, size, 7, &connection)
                 : md_decode_binance_spot(&both.feed, frame, size, 7, &connection);
-    const struct binance_context context = {&flat.feed, 7, &connection, futures};
+    const struct binance_context context = {&flat.feed, 7, &connection, futures, false};
     enum md_frame_result flat_result =
         size > MD_FRAME_SIZE_MAX ? MD_FRAME_TOO_LONG : flat_decode(&context, frame, size);
     CHECK(result == flat_result);
