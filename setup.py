@@ -18,7 +18,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # Extension -> its C sources in native/src; the binding is native/bind/<name>.pyx.
-# Each links its own copy of what it needs: they share memory, never symbols.
+# Each links its own copy of what it needs, compiled once: they share memory, never symbols.
 DECODERS = tuple(sorted(path.name for path in Path("native/src").glob("decode_*.c")))
 FEED = (
     *("audience.c", "book.c", "book_snapshot.c", "capture_state.c", "feed.c", "publish.c"),
@@ -60,14 +60,24 @@ def selected_names() -> list[str]:
     return names
 
 
+HEADERS = sorted(str(path) for path in Path("native").rglob("*.h"))
+
+
+def is_newer(made: str, source: str) -> bool:
+    """Whether an object is newer than all it is made from: setuptools would compile it again."""
+    if not Path(made).exists():
+        return False
+    made_at = Path(made).stat().st_mtime_ns
+    return all(Path(each).stat().st_mtime_ns < made_at for each in (source, *HEADERS, __file__))
+
+
 def extensions() -> list[Extension]:
     """Return the selected extensions, each rebuilt when any header changes."""
-    headers = sorted(str(path) for path in Path("native").rglob("*.h"))
     return [
         Extension(
             f"mdsys.{name}",
             [f"native/bind/{name}.pyx", *(f"native/src/{source}" for source in SOURCES[name])],
-            depends=headers,
+            depends=HEADERS,
             include_dirs=["native/include", "native/src"],
             extra_compile_args=list(FLAGS),
         )
@@ -93,20 +103,13 @@ class BuildExt(build_ext):
             postargs: list[str],
             pp_opts: list[str],
         ) -> Any:
+            if is_newer(obj, src):
+                return None
             warnings = ours if Path(src).is_relative_to("native/src") else list(CYTHON_WARNINGS)
             return compile_one(obj, src, ext, cc_args, [*postargs, *warnings], pp_opts)
 
         self.compiler._compile = compile_with_warnings  # noqa: SLF001
         super().build_extensions()
-
-    def build_extension(self, ext: Extension) -> None:
-        """Build one extension in a folder of its own, so that shared sources never collide."""
-        shared_folder = self.build_temp
-        self.build_temp = str(Path(shared_folder) / ext.name)
-        try:
-            super().build_extension(ext)
-        finally:
-            self.build_temp = shared_folder
 
 
 modules = extensions()
