@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mdsys._decode import Decoder
@@ -52,3 +52,10 @@ class BothDecoders:
         assert len(wanted) == RECORD_SIZE * len(records)
         self._next += len(records)
         return result, records
+
+    def decode_all(self, events: Sequence[Event]) -> None:
+        """Decode events together, and one by one, since a malformed one hides the others."""
+        self.decode(frame(*events))
+        for event in events:
+            self.decode(frame(event))
+            self.decode(frame(dict(reversed(event.items()))))

@@ -8,6 +8,7 @@ import hashlib
 import json
 import mmap
 import os
+import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -88,6 +89,12 @@ class Peer:
     async def hang_up(self) -> None:
         """Close the socket without a word."""
         self.writer.close()
+
+    def reset(self) -> None:
+        """Have the kernel send a RST."""
+        raw = self.writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.writer.transport.abort()
 
 
 def acceptance(request: bytes) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from enum import IntEnum
 from pathlib import Path
@@ -77,7 +78,7 @@ class FileWriter:
 
     Args:
         path: Not there yet.
-        head: What its HEAD tells, beside format and version.
+        head: What its HEAD tells, beside format and version; ``began_ns`` is its time.
 
     Raises:
         OSError: It cannot be made, or the disk is full; so do the methods.
@@ -89,7 +90,8 @@ class FileWriter:
         """Bytes on the disk."""
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         self._stream = zstandard.ZstdCompressor(level=LEVEL).compressobj()
-        self.write(json_entry(Kind.HEAD, {"format": FORMAT, "version": VERSION, **head}))
+        told = {"format": FORMAT, "version": VERSION, **head}
+        self.write(json_entry(Kind.HEAD, told, head["began_ns"]))  # from here on it is replayed
         self.flush()
 
     def write(self, data: bytes) -> None:
@@ -103,7 +105,7 @@ class FileWriter:
     def close(self, why: str) -> None:
         """End the file."""
         try:
-            self.write(json_entry(Kind.END, {"why": why}))
+            self.write(json_entry(Kind.END, {"why": why}, time.time_ns()))
             self._put(self._stream.flush())
         finally:
             os.close(self._fd)

@@ -41,7 +41,7 @@ _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 class Counts:
     """What one recorder has done."""
 
-    entries: int = 0
+    frames: int = 0
     raw_size: int = 0
     lost: int = 0
     """Entries that are missing, frames nearly all of them."""
@@ -106,19 +106,19 @@ class _FeedTape:
 
     def take(self) -> bool:
         """Write what has come; return whether there was anything."""
-        data, count, missing, begins = self.ring.drain(DRAIN_SIZE)
+        data, frames, missing, begins = self.ring.drain(DRAIN_SIZE)
         if begins and (self._file is None or self._begun):
             self._next_file()
         if missing:
             self._tell_loss(missing)
-        if not count:
+        if not data:
             return False
         if self._file is None:  # its BEGIN found no room; the feed tells it again
             self._next_file()
         assert self._file is not None
         self._begun |= begins
         self._file.write(data)
-        self._counts.entries += count
+        self._counts.frames += frames
         self._counts.raw_size += len(data)
         self._rotate_when_due()
         return True
@@ -330,7 +330,7 @@ class Recorder:
         """Return what was done so far, in words."""
         size = self.counts.written + sum(tape.size for tape in self._tapes)
         return (
-            f"{self.counts.entries:,} frames, {self.counts.raw_size / 1e6:,.1f} MB, "
+            f"{self.counts.frames:,} frames, {self.counts.raw_size / 1e6:,.1f} MB, "
             f"{size / 1e6:,.1f} MB on disk in {len(self.counts.files)} files, "
             f"{self.counts.lost:,} lost"
         )

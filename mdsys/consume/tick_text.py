@@ -141,6 +141,10 @@ def _describe(row: Row) -> str:
         case Kind.QUOTE:
             bid = f"{t['bid_price']:>{_PRICE_WIDTH}} x {t['bid_size']:<{_SIZE_WIDTH}}"
             return f"bid  {bid} ask {t['ask_price']} x {t['ask_size']}"
+        case Kind.LEVEL if row.side is None:
+            return (
+                f"{'book':4} {'-':>{_PRICE_WIDTH}} {'empty':<{_SIZE_WIDTH + 2}} u{t['update_id']}"
+            )
         case Kind.LEVEL:
             size = "gone" if row.body[1] == 0 else f"x {t['size']}"
             book_side = {"buy": "bid", "sell": "ask"}.get(side, side)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
-from typing import Final, NoReturn
+from typing import Final
 
 import msgspec
 
-from mdsys.feed.frame import FRAME_SIZE_MAX, JSON_DEPTH_MAX, FrameResult, Record, SymbolInfo
+from mdsys.feed.frame import NO_LEVEL, FrameResult, Record, SymbolInfo, check_json, malformed
 from mdsys.record.fixed import FixedError, FixedProblem, to_fixed
 from mdsys.record.record import ABSENT, Flag, Kind, Status
 
@@ -25,23 +24,9 @@ _EVENTS = msgspec.json.Decoder(list[Fields])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _OBJECTS = msgspec.json.Decoder(list[Fields])
 _STRING = msgspec.json.Decoder(str)
-_IN_QUOTES = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,18}")
 _TEXT_SIZE_MAX: Final = 127
 _INT_MAX: Final = (1 << 63) - 1
-
-
-class Refused(Exception):
-    """The frame as a whole cannot be taken."""
-
-    def __init__(self, result: FrameResult) -> None:
-        super().__init__(result)
-        self.result = result
-
-
-def malformed() -> NoReturn:
-    """Refuse the frame."""
-    raise Refused(FrameResult.MALFORMED)
 
 
 def events(frame: bytes) -> list[Fields]:
@@ -50,22 +35,11 @@ def events(frame: bytes) -> list[Fields]:
     Raises:
         Refused: It is too long, no JSON, nested too deep, or no array of objects.
     """
-    if len(frame) > FRAME_SIZE_MAX:
-        raise Refused(FrameResult.TOO_LONG)
+    check_json(frame)
     try:
-        str(frame, "utf-8")
-        if _nesting(frame) > JSON_DEPTH_MAX:
-            malformed()
         return _EVENTS.decode(frame)
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+    except msgspec.DecodeError:
         malformed()
-
-
-def _nesting(frame: bytes) -> int:
-    if frame.count(b"[") + frame.count(b"{") <= JSON_DEPTH_MAX:
-        return 0  # cannot be too deep
-    steps = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-    return max(accumulate(steps.get(byte, 0) for byte in _IN_QUOTES.sub(b"", frame)))
 
 
 def value(fields: Mapping[str, msgspec.Raw], key: str) -> bytes | None:
@@ -196,6 +170,8 @@ class Publisher:
         self, symbol: SymbolInfo, ts_event: int, levels: Sequence[Level], flags: int
     ) -> None:
         """Add the levels of one depth message, without ids."""
+        if flags & Flag.SNAPSHOT and not levels:
+            levels = [(Flag(0), *NO_LEVEL)]
         for i, (side, price, size) in enumerate(levels):
             last = Flag.LAST if i == len(levels) - 1 else 0
             body = (price, size, ABSENT, ABSENT)

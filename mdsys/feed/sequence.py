@@ -59,11 +59,18 @@ class Sequence:
         return replace(self, _holes=list(self._holes))
 
     def order(
-        self, first: int, latest: int, announce: Announce, ids: Ids = Ids.CONTIGUOUS
+        self,
+        first: int,
+        latest: int,
+        announce: Announce,
+        ids: Ids = Ids.CONTIGUOUS,
+        *,
+        restarts: bool = True,
     ) -> Order:
         """Hold a message that covers ``first..latest`` against the last id seen.
 
-        The caller notes the id by `note` once the message's records are made.
+        The caller notes the id by `note` once the message's records are made. ``restarts``: the
+        numbering may begin anew, as that of a socket does not.
         """
         if self.last == 0 or first == self.last + 1:
             return Order.NEXT
@@ -72,7 +79,7 @@ class Sequence:
                 announce(self.last + 1, first - 1)
                 self._insert(len(self._holes), (self.last + 1, first - 1))
             return Order.NEXT
-        if self._restarted(latest):
+        if restarts and self._restarted(latest):
             announce(ABSENT, ABSENT)
             self._stuck_at = self._stuck_count = 0
             self._holes.clear()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from mdsys.feed.frame import FrameResult, Record, SymbolInfo
+from mdsys.feed.frame import NO_LEVEL, FrameResult, Record, SymbolInfo
 from mdsys.feed.sequence import Ids, Order, Sequence
 from mdsys.record.fixed import FixedError, to_fixed
 from mdsys.record.record import ABSENT, Flag, Kind, Status
@@ -38,6 +38,10 @@ class Out:
     ) -> None:
         self.result = FrameResult.OK
         self.records: list[Record] = []
+        self.duplicates = 0
+        """Records that have been here, and are dropped."""
+        self.reordered = 0
+        """Records that come late."""
         self._symbols = symbols
         self._ids = ids
         self._ts_recv = ts_recv
@@ -80,7 +84,8 @@ class Out:
             ids: What the trade ids promise.
         """
         info = self._known(symbol)
-        if info is None or not self._is_next(info, Kind.TRADE, trade_id, ids):
+        order = Order.AGAIN if info is None else self._order(info, Kind.TRADE, trade_id, ids)
+        if info is None or order is Order.AGAIN:
             return
         number = ABSENT if trade_id is None else trade_id
         values = self._fixed(info, (price, info.price_scale), (size, info.size_scale))
@@ -91,6 +96,7 @@ class Out:
                 Kind.TRADE,
                 SIDES[side] | Flag.LAST,
                 (values[0], values[1], number, ABSENT),
+                late=order is Order.LATE,
             )
         self._note(info, Kind.TRADE, trade_id)
 
@@ -106,13 +112,15 @@ class Out:
     ) -> None:
         """Make a quote of price and size of the best bid and ask; None: the side is empty."""
         info = self._known(symbol)
-        if info is None or not self._is_next(info, Kind.QUOTE, update_id, ids):
+        order = Order.AGAIN if info is None else self._order(info, Kind.QUOTE, update_id, ids)
+        if info is None or order is Order.AGAIN:
             return
         sides = [self._level(info, each) if each else (ABSENT, ABSENT) for each in (bid, ask)]
         if sides[0] is not None and sides[1] is not None:
             (bid_price, bid_size), (ask_price, ask_size) = sides[0], sides[1]
             body = (bid_price, ask_price, bid_size, ask_size)
-            self._add(info, ts_event, Kind.QUOTE, Flag.LAST, body)
+            late = order is Order.LATE
+            self._add(info, ts_event, Kind.QUOTE, Flag.LAST, body, late=late)
         self._note(info, Kind.QUOTE, update_id)
 
     def ticker(
@@ -153,29 +161,27 @@ class Out:
             bids: The bids.
             asks: The asks.
             snapshot: Whether they are all there are, rather than those that have changed. A
-                snapshot is taken whatever its id; after a hole nothing else will do.
+                snapshot is taken whatever its id; after a hole nothing else will do. One
+                without a level says that the book is empty.
             update_id: The venue's number of this change, >= 0; None: it has none.
             ids: What the numbers promise.
         """
         info = self._known(symbol)
         if info is None:
             return
-        told = len(self.records)
-        if not snapshot and not self._is_next(info, Kind.LEVEL, update_id, ids):
-            return
-        if len(self.records) > told:
-            self._tell(info, Status.RESYNC)
         rows = [(side, row) for side, own in ((Flag.BUY, bids), (Flag.SELL, asks)) for row in own]
+        told = len(self.records)
+        if not snapshot or self._leaps(info, update_id):
+            order = self._order(info, Kind.LEVEL, update_id, ids, len(rows))
+            if order is not Order.NEXT:
+                return  # sizes are absolute: what is older than the book tells nothing
+        if len(self.records) > told and not snapshot:
+            self._tell(info, Status.RESYNC)
         levels = [(side, self._level(info, row)) for side, row in rows]
-        if any(level is None for _, level in levels) or (snapshot and not levels):
-            self._tell(info, Status.RESYNC)  # a book that lacks a level, or has none, is no book
+        if any(level is None for _, level in levels):
+            self._tell(info, Status.RESYNC)  # a book that lacks a level is no book
         else:
-            number = ABSENT if update_id is None else update_id
-            whole = Flag.SNAPSHOT if snapshot else Flag(0)
-            for place, (side, level) in enumerate(levels, 1):
-                assert level is not None
-                flags = side | whole | (Flag.LAST if place == len(levels) else Flag(0))
-                self._add(info, ts_event, Kind.LEVEL, flags, (*level, ABSENT, number))
+            self._levels(info, ts_event, levels, update_id, snapshot=snapshot)
         self._note(info, Kind.LEVEL, update_id)
 
     # ---- with care ----
@@ -190,16 +196,25 @@ class Out:
         if self.result is FrameResult.OK:
             self.result = result
 
-    def _is_next(self, info: SymbolInfo, kind: Kind, number: int | None, ids: Ids) -> bool:
-        """Hold an id against those before. What fills a hole stays away: it was announced lost."""
+    def _order(
+        self, info: SymbolInfo, kind: Kind, number: int | None, ids: Ids, count: int = 1
+    ) -> Order:
+        """Hold an id of ``count`` records against those before: announce a hole, count the rest."""
         if number is None:
-            return True
+            return Order.NEXT
         sequence = self._sequence(info, kind)
 
         def announce(first: int, last: int) -> None:
             self._tell(info, Status.GAP, first, last)
 
-        return sequence.order(number, number, announce, ids) is Order.NEXT
+        order = sequence.order(number, number, announce, ids)
+        self.reordered += count * (order is Order.LATE)
+        self.duplicates += count * (order is Order.AGAIN)
+        return order
+
+    def _leaps(self, info: SymbolInfo, number: int | None) -> bool:
+        """Whether a snapshot lies beyond changes that never came: readers are told which."""
+        return number is not None and number > self._sequence(info, Kind.LEVEL).last
 
     def _note(self, info: SymbolInfo, kind: Kind, number: int | None) -> None:
         if number is not None:
@@ -207,7 +222,8 @@ class Out:
 
     def _sequence(self, info: SymbolInfo, kind: Kind) -> Sequence:
         key = info.symbol_id, kind
-        sequence = self._ids.setdefault(key, Sequence())
+        before = {Kind.TRADE: info.last_trade_id, Kind.LEVEL: info.last_book_id}
+        sequence = self._ids.setdefault(key, Sequence(before.get(kind, 0)))
         if key not in self._before:
             self._before[key] = sequence.copy()
         return sequence
@@ -216,6 +232,24 @@ class Out:
         price, size = level
         values = self._fixed(info, (price, info.price_scale), (size, info.size_scale))
         return None if values is None else (values[0], values[1])
+
+    def _levels(
+        self,
+        info: SymbolInfo,
+        ts_event: int,
+        levels: Iterable[tuple[Flag, tuple[int, int] | None]],
+        update_id: int | None,
+        *,
+        snapshot: bool,
+    ) -> None:
+        own = [(side, *level) for side, level in levels if level is not None]
+        if snapshot and not own:
+            own = [(Flag(0), *NO_LEVEL)]
+        number = ABSENT if update_id is None else update_id
+        whole = Flag.SNAPSHOT if snapshot else Flag(0)
+        for place, (side, price, size) in enumerate(own, 1):
+            flags = side | whole | (Flag.LAST if place == len(own) else Flag(0))
+            self._add(info, ts_event, Kind.LEVEL, flags, (price, size, ABSENT, number))
 
     def _fixed(self, info: SymbolInfo, *texts: tuple[Number | None, int]) -> list[int] | None:
         """Return what numbers stand for; None, and it is told: one would have to be rounded."""
@@ -239,10 +273,12 @@ class Out:
         kind: Kind,
         flags: Flag,
         body: tuple[int, int, int, int],
+        *,
+        late: bool = False,
     ) -> None:
         scales = (0, 0) if kind is Kind.STATUS else (info.price_scale, info.size_scale)
         head = (ts_event, self._ts_recv, info.symbol_id, int(kind), int(flags), *scales)
-        self.records.append(Record(*head, body))
+        self.records.append(Record(*head, body, late))
 
 
 def _value(text: Number, scale: int) -> int:
@@ -259,6 +295,10 @@ class SimpleDecoder:
     """
 
     def __init__(self, symbols: Mapping[str, SymbolInfo]) -> None:
+        self.duplicates = 0
+        """Records that had been here and were dropped; the feed counts them."""
+        self.reordered = 0
+        """Records that came late; the same."""
         self._symbols = symbols
         self._ids: dict[tuple[int, Kind], Sequence] = {}
 
@@ -276,4 +316,6 @@ class SimpleDecoder:
         except BaseException:
             out.undo()
             raise
+        self.duplicates += out.duplicates
+        self.reordered += out.reordered
         return out.result, out.records

@@ -105,7 +105,10 @@ class VenueDesk:
             if symbol_id:
                 _, _, _, price_scale, size_scale = symbols.entry(symbol_id)
                 written = wire.decode("latin-1") if wire else name
-                self._infos[written] = SymbolInfo(symbol_id, price_scale, size_scale)
+                trade_id, book_id, _ = self._memory.cache.venue_ids(symbol_id)
+                self._infos[written] = SymbolInfo(
+                    symbol_id, price_scale, size_scale, trade_id, book_id
+                )
 
     # ---- books ----
 

@@ -56,7 +56,7 @@ class Status(IntEnum):
     LAPPED = 6  # reserved
     FRAME_REFUSED = 7
     VALUE_REFUSED = 8
-    FRAME_INCOMPLETE = 9
+    FRAME_INCOMPLETE = 9  # reserved
     WRITER_RESTARTED = 10
     SYMBOL_REFUSED = 11
     READER_EJECTED = 12

@@ -1,13 +1,15 @@
-"""RFC 3339 time to ns since the Unix epoch: ``2023-09-25T07:49:36.925603Z``.
+"""RFC 3339 time to ns since the Unix epoch, and back: ``2023-09-25T07:49:36.925603Z``.
 
-The plain-Python reference of native/src/rfc3339.h; tests/unit/record/test_rfc3339.py holds the two
-together.
+Reading is the plain-Python reference of native/src/rfc3339.h; tests/unit/record/test_rfc3339.py
+holds the two together.
 """
 
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Final
 
 _DATE_TIME = re.compile(
@@ -50,3 +52,14 @@ def parse_rfc3339(text: str) -> int | None:
             return None
     ns = seconds * 10**9 + int((fraction or "").ljust(9, "0"))
     return ns if abs(ns) <= _NS_MAX else None
+
+
+def rfc3339_text(ns: int, digits: int = 9) -> str:
+    """Return a time in UTC; what ``digits`` of a fraction, in [1, 9], do not show is cut off."""
+    seconds, fraction = divmod(ns, 10**9)
+    return f"{_second(seconds)}.{fraction // 10 ** (9 - digits):0{digits}d}Z"
+
+
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))

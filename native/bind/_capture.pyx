@@ -114,10 +114,11 @@ cdef extern from "capture_state.h" nogil:
         uint32_t symbol_id
     struct md_capture_link:
         uint32_t venue
-        uint64_t sequence
+    const size_t MD_CAPTURE_LINK_SIZE_MIN
     bint md_capture_symbol_is_whole(const md_capture_symbol *state, size_t size)
     bint md_replay_symbol(md_feed_symbol *symbol, const md_capture_symbol *state, size_t size)
     bint md_replay_book(md_feed_symbol *symbol, const md_capture_book *state, size_t size)
+    bint md_replay_link(md_connection *socket, const md_capture_link *state, size_t size)
     uint64_t md_load_acquire_u64(const uint64_t *at)
     uint64_t md_load_relaxed_u64(const uint64_t *at)
     void md_store_release_u64(uint64_t *at, uint64_t value)
@@ -235,14 +236,15 @@ cdef class CaptureRing:
             size_max: About how many bytes at most; one entry is given whatever its size.
 
         Returns:
-            (entries as they stand in the ring, how many, how many are missing before the first,
-            whether the first is a BEGIN). A BEGIN is always the first, as is what comes after a gap.
+            (entries as they stand in the ring, how many frames of a venue are among them, how many
+            entries are missing before the first, whether the first is a BEGIN). A BEGIN is always
+            the first, as is what comes after a gap.
 
         Raises:
             LayoutError: No feed has written this.
         """
         cdef uint64_t head = md_load_acquire_u64(&self.header.head)  # L1
-        cdef uint64_t at = self.tail, size = 0, count = 0, missing = 0
+        cdef uint64_t at = self.tail, size = 0, frames = 0, missing = 0
         cdef md_capture_entry entry
         cdef bint begins = False
         if head - at > self.mask + 1:
@@ -255,23 +257,23 @@ cdef class CaptureRing:
             if size > head - at:
                 raise LayoutError("the ring for captured frames is damaged")
             if self.number != 0 and entry.number != self.number:
-                if count:
+                if at != self.tail:
                     break
                 missing = entry.number - self.number
             if entry.kind == MD_CAPTURE_BEGIN:
-                if count:
+                if at != self.tail:
                     break
                 begins = True
-            if count and at + size - self.tail > size_max:
+            if at != self.tail and at + size - self.tail > size_max:
                 break
             at += size
-            count += 1
+            frames += entry.kind == MD_CAPTURE_TEXT or entry.kind == MD_CAPTURE_BINARY
             self.number = entry.number + 1
         out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(at - self.tail))
         self.copy(self.tail, PyBytes_AS_STRING(out), <size_t>(at - self.tail))  # L2
         self.tail = at
         md_store_release_u64(&self.header.tail, at)  # L3
-        return out, count, missing, begins
+        return out, frames, missing, begins
 
 
 # ---- replaying ------------------------------------------------------------------------------------
@@ -732,7 +734,8 @@ cdef class Engine:
     cdef link(self, const md_capture_entry *entry, const md_capture_link *link):
         cdef uint32_t size
         cdef Place *places
-        if entry.size != sizeof(md_capture_link) or entry.socket > SOCKETS_MAX or entry.socket == 0:
+        if (entry.size < MD_CAPTURE_LINK_SIZE_MIN or entry.socket > SOCKETS_MAX
+                or entry.socket == 0):
             raise LayoutError("a captured socket is damaged")
         self.venue(link.venue)
         if entry.socket >= self.places_size:
@@ -747,7 +750,8 @@ cdef class Engine:
         self.places[entry.socket].venue = link.venue
         self.places[entry.socket].socket.number = entry.connection
         self.places[entry.socket].socket.socket = entry.socket
-        self.places[entry.socket].socket.sequence = link.sequence
+        if not md_replay_link(&self.places[entry.socket].socket, link, entry.size):
+            raise LayoutError("a captured socket is damaged")
 
 
 cdef extern from *:

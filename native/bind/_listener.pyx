@@ -30,7 +30,7 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory, PyMemoryView_GET_BUFFER
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy, memmove, strlen
+from libc.string cimport memcpy, memmove, memset, strlen
 
 from picows.picows cimport WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
@@ -105,7 +105,7 @@ cdef extern from "feed.h" nogil:
     struct md_cache_header:
         pass
     struct md_cell:
-        pass
+        uint64_t venue_trade_id, venue_book_id
     struct md_histogram:
         pass
     struct md_counter_block:
@@ -113,7 +113,8 @@ cdef extern from "feed.h" nogil:
         uint64_t frames_unknown_symbol, frames_value_refused, frames_too_long, frames_binary
         uint64_t frames_protocol, records, pings, connects, connect_failures, disconnects
         uint64_t connections, subscriptions_confirmed, subscriptions_refused, log_suppressed
-        uint64_t subscriptions_requested, trades, quotes, gaps, capture_frames, book_snapshots
+        uint64_t subscriptions_requested, trades, quotes, gaps, gap_ids, capture_frames
+        uint64_t book_snapshots, duplicates, reordered
         uint64_t capture_lost_frames, capture_lost_bytes
         md_histogram recv_to_ring, event_to_recv
     struct md_ejection:
@@ -148,12 +149,16 @@ cdef extern from "feed.h" nogil:
         uint64_t frames, bytes, records, opens
         int64_t offset_ns
     const uint32_t MD_CONNECTION_COUNT_MAX
+    struct md_order_state:
+        pass
     struct md_connection:
         uint32_t number
         uint32_t socket
         md_connection_block *block
         uint64_t sequence
+        md_order_state order
     struct md_feed_symbol:
+        md_cell *cell
         uint32_t symbol_id
         uint32_t book_wanted
     struct md_feed:
@@ -192,6 +197,9 @@ cdef extern from "feed.h" nogil:
     void md_feed_publish(md_feed *feed, const md_feed_symbol *symbol, md_kind kind, unsigned flags,
                          md_cache_part part, int64_t ts_event, int64_t ts_recv, int64_t body0,
                          int64_t body1, int64_t body2, int64_t body3)
+    void md_feed_publish_past_cell(md_feed *feed, const md_feed_symbol *symbol, md_kind kind,
+                                   unsigned flags, int64_t ts_event, int64_t ts_recv,
+                                   int64_t body0, int64_t body1, int64_t body2, int64_t body3)
 
 
 cdef extern from "publish.h" nogil:
@@ -231,6 +239,7 @@ cdef extern from "capture_state.h" nogil:
     struct md_capture_link:
         uint32_t venue, reserved
         uint64_t sequence
+        md_order_state order
     void md_capture_symbols(md_capture *capture, uint32_t venue, const md_feed *feed,
                             const md_symbols_header *symbols, int64_t now_ns)
     void md_capture_symbol(md_capture *capture, uint32_t venue, const md_feed *feed,
@@ -640,6 +649,7 @@ cdef class VenueFeed:
     cdef dict by_id    # symbol id -> name
     cdef dict wires    # name -> on the wire, of all symbols
     cdef object python  # the decoder, where it is no C function
+    cdef uint64_t duplicates, reordered  # that it has told of, as far as they are counted
     cdef object decoder
     cdef bint binary
     cdef uint32_t index  # among the owner's
@@ -706,7 +716,11 @@ cdef class VenueFeed:
         self.capture_overlap(now)
 
     cdef capture_link(self, FrameListener listener, int64_t now):
-        cdef md_capture_link link = md_capture_link(self.index, 0, listener.socket.sequence)
+        cdef md_capture_link link
+        link.venue = self.index
+        link.reserved = 0
+        link.sequence = listener.socket.sequence
+        link.order = listener.socket.order
         md_capture_put(self.owner.capture_at, <md_capture_kind>MD_CAPTURE_LINK, &link,
                        sizeof(link), now, listener.connection, listener.socket.socket)
 
@@ -831,11 +845,13 @@ cdef class VenueFeed:
         """
         cdef md_feed_symbol *symbol = self.symbol(name)
         cdef int64_t now = clock_ns(CLOCK_REALTIME)
-        cdef md_connection by = md_connection(connection, 0, NULL, 0)
+        cdef md_connection by
         cdef bytes entry
         cdef md_frame_result result
         if symbol == NULL:
             return True
+        memset(&by, 0, sizeof(by))
+        by.number = connection
         if self.owner.capture_at != NULL:
             entry = b"%s\n%d\n%s" % (name.encode(), asked, body)
             self.copy(MD_CAPTURE_SNAPSHOT, <const char *>entry, <size_t>len(entry), now,
@@ -876,6 +892,15 @@ cdef class VenueFeed:
         md_count(&self.feed.counters.subscriptions_requested, <uint64_t>requested)
         md_count(&self.feed.counters.subscriptions_confirmed, <uint64_t>confirmed)
         md_count(&self.feed.counters.subscriptions_refused, refused)
+
+    cdef count_dropped(self):
+        """Count what a decoder in Python has dropped or called late, where it tells."""
+        cdef uint64_t duplicates = getattr(self.python, "duplicates", 0)
+        cdef uint64_t reordered = getattr(self.python, "reordered", 0)
+        md_count(&self.feed.counters.duplicates, duplicates - self.duplicates)
+        md_count(&self.feed.counters.reordered, reordered - self.reordered)
+        self.duplicates = duplicates
+        self.reordered = reordered
 
     cdef log_refused(self, uint32_t connection, str why, const char *frame, Py_ssize_t size):
         """Log a refused frame with an excerpt, at most one a second; the counters have them all."""
@@ -929,7 +954,6 @@ cdef class Intake:
     cdef FrameListener listener
     cdef WSTransport transport
     cdef object picows  # its protocol
-    cdef readonly object connection_lost
     cdef readonly object eof_received
     cdef readonly object pause_writing
     cdef readonly object resume_writing
@@ -941,7 +965,6 @@ cdef class Intake:
         self.listener = listener
         self.transport = transport
         self.picows = picows
-        self.connection_lost = picows.connection_lost
         self.eof_received = picows.eof_received
         self.pause_writing = picows.pause_writing
         self.resume_writing = picows.resume_writing
@@ -954,6 +977,10 @@ cdef class Intake:
 
     def is_buffered_protocol(self):
         return True
+
+    def connection_lost(self, error):
+        self.listener.error = error  # picows does not tell it on
+        self.picows.connection_lost(error)
 
     def get_buffer(self, Py_ssize_t size_hint):
         return PyMemoryView_FromMemory(
@@ -1062,6 +1089,8 @@ cdef class FrameListener(WSListener):
     # This socket's frames.
     cdef readonly uint64_t frames
     cdef readonly uint64_t refused
+    cdef readonly object error
+    """What the socket ended in: an OSError; None: it has not ended, or with end of file."""
     cdef uint64_t torn_at  # counters.book_snapshots when the books were last taken out of step
     cdef int64_t offset_ns
     cdef uint64_t refused_told
@@ -1071,7 +1100,9 @@ cdef class FrameListener(WSListener):
         cdef Feed owner = venue.owner
         self.venue = venue
         owner.socket_count += 1
-        self.socket = md_connection(connection, owner.socket_count, owner.block(connection), 0)
+        self.socket.number = connection
+        self.socket.socket = owner.socket_count
+        self.socket.block = owner.block(connection)
         self.opcode = BINARY if venue.binary else TEXT
         self.on_ping = on_ping
         self.feed = &venue.feed
@@ -1289,6 +1320,7 @@ cdef class FrameListener(WSListener):
             result, records = self.venue.python.decode(
                 PyBytes_FromStringAndSize(frame, size), self.ts_recv, self.connection)
             publish_records(self.venue, &self.socket, records)
+            self.venue.count_dropped()
             return int(result)
         except Exception:  # a fault of an installed venue must not cost us the connection
             now = clock_ns(CLOCK_MONOTONIC)
@@ -1484,6 +1516,9 @@ cdef check_records(VenueFeed venue, list records):
         if begun is not None and (kind != second or record.symbol_id != begun.symbol_id):
             raise ValueError("something else between the levels of a frame, or the halves of a bar")
         if kind == MD_KIND_LEVEL:
+            if not record.flags & MD_FLAG_SIDE_MASK and (begun is not None or not (
+                    record.flags & MD_FLAG_SNAPSHOT and record.flags & MD_FLAG_LAST)):
+                raise ValueError("a level of no side, which stands for a book without any")
             begun = None if record.flags & MD_FLAG_LAST else begun or record
         elif kind == MD_KIND_BAR:
             begun = record
@@ -1493,6 +1528,8 @@ cdef check_records(VenueFeed venue, list records):
             begun = None
         elif kind not in (MD_KIND_STATUS, MD_KIND_TRADE, MD_KIND_QUOTE, MD_KIND_TICKER):
             raise ValueError(f"a record of kind {kind}")
+        if record.late and kind not in (MD_KIND_TRADE, MD_KIND_QUOTE):
+            raise ValueError("only a trade or a quote can be late")
     if begun is not None:
         raise ValueError("levels of which none is the last of its frame, or half a bar")
 
@@ -1519,6 +1556,8 @@ cdef publish_records(VenueFeed venue, const md_connection *connection, records):
                 continue
             if b0 == MD_STATUS_GAP:
                 md_count(&feed.counters.gaps, 1)
+                if b1 != MD_ABSENT:
+                    md_count(&feed.counters.gap_ids, <uint64_t>(b2 - b1) + 1)
             md_feed_publish_status(feed, symbol, <md_status><int>b0, b1, b2, b3, record.ts_recv)
             continue
         if kind == MD_KIND_LEVEL:
@@ -1526,14 +1565,23 @@ cdef publish_records(VenueFeed venue, const md_connection *connection, records):
                 of_levels = symbol
                 levels = md_levels_begin(feed, symbol, connection, record.ts_event, record.ts_recv,
                                          b3, record.flags & MD_FLAG_SNAPSHOT)
-            md_levels_put(&levels, record.flags & MD_FLAG_SIDE_MASK, b0, b1, b2)
+            if record.flags & MD_FLAG_SIDE_MASK:
+                md_levels_put(&levels, record.flags & MD_FLAG_SIDE_MASK, b0, b1, b2)
             if record.flags & MD_FLAG_LAST:
                 md_levels_end(&levels)
                 of_levels = NULL
+                if b3 > 0:  # for the feed after us, as below
+                    md_store_relaxed_u64(&symbol.cell.venue_book_id, <uint64_t>b3)
+        elif record.late:
+            md_feed_publish_past_cell(feed, symbol, kind, record.flags, record.ts_event,
+                                      record.ts_recv, b0, b1, b2, b3)
+            md_count(&feed.counters.trades if kind == MD_KIND_TRADE else &feed.counters.quotes, 1)
         elif kind == MD_KIND_TRADE:
             md_feed_publish(feed, symbol, MD_KIND_TRADE, record.flags, MD_CACHE_TRADE,
                             record.ts_event, record.ts_recv, b0, b1, b2, b3)
             md_count(&feed.counters.trades, 1)
+            if b2 > 0:
+                md_store_relaxed_u64(&symbol.cell.venue_trade_id, <uint64_t>b2)
         elif kind == MD_KIND_QUOTE:
             md_publish_quote(feed, symbol, record.ts_event, record.ts_recv, b0, b1, b2, b3,
                              MD_ABSENT)

@@ -12,50 +12,15 @@
  *
  * A find goes into native/fuzz/cases under a name that tells what it was;
  * tests/unit/feed/binance/test_fuzz_cases.py replays them. */
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "feed.h"
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "violated: %s\n", #condition);                                         \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-/* A frame may claim a quarter of the ring at once, no more: readers behind it are not lapped. */
-static struct md_slot *checked_claim(struct md_ring_writer *writer, uint64_t seq) {
-    CHECK(seq >= writer->next && seq - writer->next < (writer->mask + 1) / 4);
-    return md_ring_claim(writer, seq);
-}
-#define md_ring_claim checked_claim
+#define RIG_DEPTH 64
+#include "rig.h"
 
 #include "../src/decode_binance.c" /* both scanners by themselves */
 
-#define DEPTH 64
-
-/* A feed on private memory. */
-struct rig {
-    struct md_slot slots[DEPTH];
-    struct md_ring_header header;
-    struct md_ring_writer ring;
-    struct md_counter_block counters;
-    struct md_cell cells[2];
-    struct md_feed feed;
-};
-
 static void rig_init(struct rig *rig, uint8_t decimals) {
-    memset(rig, 0, sizeof *rig);
-    rig->ring.slots = rig->slots;
-    rig->ring.mask = DEPTH - 1;
-    rig->ring.next = 1;
-    rig->ring.limit = MD_NO_LIMIT;
-    rig->ring.header = &rig->header;
-    CHECK(md_feed_init(&rig->feed, &rig->ring, 1, &rig->counters, 2) == 0);
-    CHECK(md_feed_add_symbol(&rig->feed, "BTCUSDT", 7, 1, 0, 8, 8, &rig->cells[0]) == 0);
-    CHECK(md_feed_add_symbol(&rig->feed, "A", 1, 2, 0, 0, 18, &rig->cells[1]) == 0);
+    rig_open(rig);
+    rig_add(rig, "BTCUSDT", 7, 8, 8);
+    rig_add(rig, "A", 1, 0, 18);
     for (uint32_t i = 0; i <= rig->feed.table_mask; i++) {
         rig->feed.table[i].price_decimals = rig->feed.table[i].size_decimals = decimals;
     }
@@ -64,8 +29,6 @@ static void rig_init(struct rig *rig, uint8_t decimals) {
     rig->cells[0].venue_book_id = 50093239202;
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct rig both, flat;
     if (size == 0) {
@@ -73,24 +36,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     bool futures = data[0] & 1;
     size--;
-    char *frame = malloc(size);
-    if (frame == NULL) {
-        return 0;
-    }
-    memcpy(frame, data + 1, size);
+    char *frame = exact_copy(data + 1, size);
     rig_init(&both, (data[0] >> 1) % 9);
     rig_init(&flat, 0);
 
-    struct md_connection connection = {.number = 3, .socket = 1};
     enum md_frame_result result =
-        futures ? md_decode_binance_usdm(&both.feed, frame, size, 7, &connection)
-                : md_decode_binance_spot(&both.feed, frame, size, 7, &connection);
-    const struct binance_context context = {&flat.feed, 7, &connection, futures, false};
+        futures ? md_decode_binance_usdm(&both.feed, frame, size, 7, &both.connection)
+                : md_decode_binance_spot(&both.feed, frame, size, 7, &both.connection);
+    const struct binance_context context = {&flat.feed, 7, &flat.connection, futures, false};
     enum md_frame_result flat_result =
         size > MD_FRAME_SIZE_MAX ? MD_FRAME_TOO_LONG : flat_decode(&context, frame, size);
     CHECK(result == flat_result);
 
-    uint64_t count = both.ring.next - 1;
+    uint64_t count = rig_count(&both);
     CHECK(count == both.counters.records);
     if (result != MD_FRAME_OK && result != MD_FRAME_VALUE) {
         CHECK(count == 0);
@@ -98,17 +56,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (result == MD_FRAME_VALUE) { /* told, after the gap if there was one */
         CHECK(count == both.counters.statuses && count == 1 + both.counters.gaps);
     }
-    if (count > 0) {
-        const struct md_slot *last = &both.slots[count & (DEPTH - 1)];
-        CHECK(last->seq == count && (last->word[2] >> 40 & MD_FLAG_LAST) != 0);
-    }
+    CHECK(count == 0 || rig_ends_frame(&both));
     /* A frame that the positional scanner gave up on may have left claimed slots behind. */
     for (uint64_t seq = 1; seq < both.ring.next; seq++) {
-        uint64_t slot = seq & (DEPTH - 1);
+        uint64_t slot = seq & (RIG_DEPTH - 1);
         CHECK(memcmp(&both.slots[slot], &flat.slots[slot], sizeof both.slots[slot]) == 0);
     }
-    for (size_t i = 0; i < DEPTH; i++) { /* and nothing else: those are not released */
-        CHECK(both.slots[i].seq < both.ring.next || both.slots[i].seq % DEPTH != i);
+    for (size_t i = 0; i < RIG_DEPTH; i++) { /* and nothing else: those are not released */
+        CHECK(both.slots[i].seq < both.ring.next || both.slots[i].seq % RIG_DEPTH != i);
     }
     CHECK(both.ring.next == flat.ring.next);
     CHECK(memcmp(both.cells, flat.cells, sizeof both.cells) == 0);

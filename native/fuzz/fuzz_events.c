@@ -8,45 +8,18 @@
  *   clang -g -O1 -fsanitize=fuzzer,address,undefined -Inative/include -Inative/src \
  *       native/fuzz/fuzz_events.c native/src/{decode_alpaca,decode_massive,feed,publish,book}.c \
  *       -o fuzz && ./fuzz corpus */
-#include <stdio.h>
-#include <stdlib.h>
+#define RIG_DEPTH 256
+#include "rig.h"
 
 #include "decode_alpaca.h"
 #include "decode_massive.h"
 
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "violated: %s\n", #condition);                                         \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-enum { DEPTH = 256, SIZE_MAX_FUZZED = 4096 };
-
-/* A feed on private memory. */
-struct rig {
-    struct md_slot slots[DEPTH];
-    struct md_ring_header header;
-    struct md_ring_writer ring;
-    struct md_counter_block counters;
-    struct md_cell cells[2];
-    struct md_feed feed;
-    struct md_connection connection;
-};
+enum { SIZE_MAX_FUZZED = 4096 };
 
 static void rig_init(struct rig *rig) {
-    memset(rig, 0, sizeof *rig);
-    rig->ring.slots = rig->slots;
-    rig->ring.mask = DEPTH - 1;
-    rig->ring.next = 1;
-    rig->ring.limit = MD_NO_LIMIT;
-    rig->ring.header = &rig->header;
-    rig->connection.number = 3;
-    rig->connection.socket = 1;
-    CHECK(md_feed_init(&rig->feed, &rig->ring, 1, &rig->counters, 2) == 0);
-    CHECK(md_feed_add_symbol(&rig->feed, "AAPL", 4, 1, 0, 8, 8, &rig->cells[0]) == 0);
-    CHECK(md_feed_add_symbol(&rig->feed, "BTC/USD", 7, 2, 0, 10, 9, &rig->cells[1]) == 0);
+    rig_open(rig);
+    rig_add(rig, "AAPL", 4, 8, 8);
+    rig_add(rig, "BTC/USD", 7, 10, 9);
 }
 
 /* Copy a frame with a blank before each token that is a mark. Returns the size. */
@@ -71,8 +44,6 @@ static size_t spread(const char *frame, size_t size, char *out) {
     return (size_t)(at - out);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct rig plain, blanks;
     if (size < 2 || size > SIZE_MAX_FUZZED) {
@@ -80,11 +51,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     md_decode_fn decode = data[0] & 1 ? md_decode_massive : md_decode_alpaca;
     size--;
-    char *frame = malloc(size), *spaced = malloc(2 * size);
-    if (frame == NULL || spaced == NULL) {
-        abort();
-    }
-    memcpy(frame, data + 1, size);
+    char *frame = exact_copy(data + 1, size), *spaced = malloc(2 * size);
+    CHECK(spaced != NULL);
     rig_init(&plain);
     rig_init(&blanks);
     enum md_frame_result result = decode(&plain.feed, frame, size, 7, &plain.connection);
@@ -92,8 +60,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char *exact = realloc(spaced, spaced_size);
     CHECK(result == decode(&blanks.feed, exact, spaced_size, 7, &blanks.connection));
 
-    uint64_t count = plain.ring.next - 1;
-    CHECK(count == plain.counters.records && count == blanks.ring.next - 1);
+    uint64_t count = rig_count(&plain);
+    CHECK(count == plain.counters.records && count == rig_count(&blanks));
     CHECK(result != MD_FRAME_MALFORMED || count == 0);
     CHECK(result != MD_FRAME_VALUE || plain.counters.statuses != 0);
     CHECK(memcmp(plain.slots, blanks.slots, sizeof plain.slots) == 0);

@@ -10,50 +10,15 @@
  * corpus
  *
  * tests/unit/feed/kraken/test_fuzz.py runs it for a moment. */
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "feed.h"
-
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "violated: %s\n", #condition);                                         \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
-
-/* A frame may claim a quarter of the ring at once, no more: readers behind it are not lapped. */
-static struct md_slot *checked_claim(struct md_ring_writer *writer, uint64_t seq) {
-    CHECK(seq >= writer->next && seq - writer->next < (writer->mask + 1) / 4);
-    return md_ring_claim(writer, seq);
-}
-#define md_ring_claim checked_claim
+#define RIG_DEPTH 64
+#include "rig.h"
 
 #include "../src/decode_kraken.c"
 
-#define DEPTH 64
-
-/* A feed on private memory. */
-struct rig {
-    struct md_slot slots[DEPTH];
-    struct md_ring_header header;
-    struct md_ring_writer ring;
-    struct md_counter_block counters;
-    struct md_cell cells[2];
-    struct md_feed feed;
-};
-
 static void rig_init(struct rig *rig) {
-    memset(rig, 0, sizeof *rig);
-    rig->ring.slots = rig->slots;
-    rig->ring.mask = DEPTH - 1;
-    rig->ring.next = 1;
-    rig->ring.limit = MD_NO_LIMIT;
-    rig->ring.header = &rig->header;
-    CHECK(md_feed_init(&rig->feed, &rig->ring, 1, &rig->counters, 2) == 0);
-    CHECK(md_feed_add_symbol(&rig->feed, "BTC/USD", 7, 1, 0, 8, 8, &rig->cells[0]) == 0);
-    CHECK(md_feed_add_symbol(&rig->feed, "XBT/USD", 7, 2, 0, 0, 18, &rig->cells[1]) == 0);
+    rig_open(rig);
+    rig_add(rig, "BTC/USD", 7, 8, 8);
+    rig_add(rig, "XBT/USD", 7, 0, 18);
 }
 
 static void check_books(const struct rig *rig) {
@@ -70,14 +35,8 @@ static void check_books(const struct rig *rig) {
 
 /* Decode one frame, and hold what it published against what may be. */
 static void decode(struct rig *rig, bool v1, const uint8_t *data, size_t size, int64_t ts_recv) {
-    struct md_connection connection = {.number = 3, .socket = 1};
-    char *frame = malloc(size); /* its end is where readable memory ends */
-    if (frame == NULL) {
-        return;
-    }
-    if (size != 0) { /* data may be NULL then */
-        memcpy(frame, data, size);
-    }
+    struct md_connection connection = {.number = 3, .socket = 1}; /* each frame's a fresh one */
+    char *frame = exact_copy(data, size);
     uint64_t next = rig->ring.next, statuses = rig->counters.statuses;
     enum md_frame_result result = (v1 ? md_decode_kraken_v1 : md_decode_kraken)(
         &rig->feed, frame, size, ts_recv, &connection);
@@ -88,16 +47,11 @@ static void decode(struct rig *rig, bool v1, const uint8_t *data, size_t size, i
     }
     CHECK(result != MD_FRAME_VALUE || rig->counters.statuses > statuses ||
           rig->counters.duplicates > 0);
-    CHECK(rig->counters.records == rig->ring.next - 1);
-    if (count > 0) {
-        const struct md_slot *last = &rig->slots[(rig->ring.next - 1) & (DEPTH - 1)];
-        CHECK(last->seq == rig->ring.next - 1 && (last->word[2] >> 40 & MD_FLAG_LAST) != 0);
-    }
+    CHECK(rig->counters.records == rig_count(rig));
+    CHECK(count == 0 || rig_ends_frame(rig));
     check_books(rig);
     free(frame);
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct rig rig;

@@ -70,7 +70,7 @@ static enum md_frame_result read_side(const struct md_json_value *array,
             room = room == 0 ? 256 : 2 * room;
             struct md_book_level *levels = realloc(out->levels, room * sizeof *levels);
             if (levels == NULL) {
-                return MD_FRAME_MALFORMED;
+                return MD_FRAME_MALFORMED; /* as good as: there is no memory to read it into */
             }
             out->levels = levels;
         }
@@ -135,18 +135,19 @@ static enum md_frame_result merge(struct md_feed *feed,
             return result;
         }
     }
-    md_book_snapshot(feed,
-                     symbol,
-                     connection,
-                     sides[0].levels,
-                     sides[0].count,
-                     sides[1].levels,
-                     sides[1].count,
-                     snapshot_id,
-                     asked,
-                     ts_event,
-                     ts_recv);
-    return MD_FRAME_OK;
+    return md_book_snapshot(feed,
+                            symbol,
+                            connection,
+                            sides[0].levels,
+                            sides[0].count,
+                            sides[1].levels,
+                            sides[1].count,
+                            snapshot_id,
+                            asked,
+                            ts_event,
+                            ts_recv)
+               ? MD_FRAME_OK
+               : MD_FRAME_MALFORMED;
 }
 
 enum md_frame_result md_book_snapshot_json(struct md_feed *feed,

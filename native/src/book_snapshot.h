@@ -8,8 +8,8 @@
 /* Merge the answer into the symbol's book, and publish the book as it is then. asked: levels a side
  * that were asked for, 0 for all. An answer that is refused leaves the wish for another.
  *
- * Returns MD_FRAME_OK, _MALFORMED, or _VALUE when a level does not fit. Never reads outside
- * body[0..size). */
+ * Returns MD_FRAME_OK, _MALFORMED, also when there is no memory for it, or _VALUE when a level does
+ * not fit. Never reads outside body[0..size). */
 enum md_frame_result md_book_snapshot_json(struct md_feed *feed,
                                            struct md_feed_symbol *symbol,
                                            const struct md_connection *connection,

@@ -193,3 +193,15 @@ bool md_replay_book(struct md_feed_symbol *symbol,
     symbol->book_socket = state->socket;
     return true;
 }
+
+bool md_replay_link(struct md_connection *socket,
+                    const struct md_capture_link *state,
+                    size_t size) {
+    if (size == sizeof *state && state->order.hole_count <= MD_HOLE_COUNT_MAX) {
+        socket->order = state->order;
+    } else if (size != MD_CAPTURE_LINK_SIZE_MIN) {
+        return false;
+    }
+    socket->sequence = state->sequence;
+    return true;
+}

@@ -49,13 +49,18 @@ struct md_capture_book {
 
 static_assert(sizeof(struct md_capture_book) == 56, "no padding goes into files");
 
+/* A socket. Files of before end it at MD_CAPTURE_LINK_SIZE_MIN: no frame of it is missing. */
 struct md_capture_link {
     uint32_t venue;
     uint32_t reserved;
     uint64_t sequence;
+    struct md_order_state order;
 };
 
-static_assert(sizeof(struct md_capture_link) == 16, "no padding goes into files");
+#define MD_CAPTURE_LINK_SIZE_MIN offsetof(struct md_capture_link, order)
+
+static_assert(sizeof(struct md_capture_link) == 80, "no padding goes into files");
+static_assert(MD_CAPTURE_LINK_SIZE_MIN == 16, "it is in files");
 
 /* Tell of every symbol of a venue. */
 void md_capture_symbols(struct md_capture *capture,
@@ -92,5 +97,8 @@ bool md_replay_symbol(struct md_feed_symbol *symbol,
 bool md_replay_book(struct md_feed_symbol *symbol,
                     const struct md_capture_book *state,
                     size_t size);
+
+/* The same of a socket. Returns false when it is none. */
+bool md_replay_link(struct md_connection *socket, const struct md_capture_link *state, size_t size);
 
 #endif

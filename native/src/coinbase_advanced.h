@@ -5,6 +5,10 @@
  * whatever the products. Only a frame that is right so far has its number noted: one that is
  * refused leaves a hole, and the next one tells of the loss and takes the books out of step. Then
  * event by event what can only be wrong by itself: an unknown product, a value that does not fit.
+ *
+ * A frame that fills such a hole is late. Its trades are judged by their own ids, its tickers go
+ * into the ring and not over newer ones in the cell, and its levels nowhere: a book that has gone
+ * on without them is asked for again.
  */
 #ifndef MDSYS_COINBASE_ADVANCED_H
 #define MDSYS_COINBASE_ADVANCED_H
@@ -43,6 +47,7 @@ struct advanced_context {
     struct md_connection *connection;
     int64_t ts_recv;
     int64_t ts_sent; /* the envelope's time */
+    bool late;
 };
 
 struct advanced_event {
@@ -147,12 +152,25 @@ trade_publish(const struct advanced_context *context, const struct md_json_value
         return coinbase_refuse_trade(
             feed, symbol, context->connection, context->ts_recv, trade.id, ids);
     }
+    unsigned flags = trade.side | (old ? MD_FLAG_SNAPSHOT : 0);
+    if (context->late && ids == MD_IDS_NONE) {
+        const int64_t body[4] = {price, size, trade.id, 0};
+        md_publish_late(feed,
+                        symbol,
+                        MD_KIND_TRADE,
+                        flags,
+                        MD_CACHE_TRADE,
+                        trade.ts_event,
+                        context->ts_recv,
+                        body);
+        return MD_FRAME_OK;
+    }
     md_publish_trade(feed,
                      symbol,
                      context->connection,
                      trade.ts_event,
                      context->ts_recv,
-                     trade.side | (old ? MD_FLAG_SNAPSHOT : 0),
+                     flags,
                      price,
                      size,
                      trade.id,
@@ -280,7 +298,8 @@ static enum md_frame_result tickers_publish(const struct advanced_context *conte
                                                                          context->connection,
                                                                          context->ts_sent,
                                                                          context->ts_recv,
-                                                                         &ticker));
+                                                                         &ticker,
+                                                                         context->late));
     }
     return result;
 }
@@ -349,6 +368,19 @@ static enum md_frame_result levels_check(const struct advanced_context *context,
                : MD_FRAME_OK;
 }
 
+/* Levels that the book has gone on without: counted, and the book is asked for again. */
+static void levels_late(const struct advanced_context *context,
+                        struct md_feed_symbol *symbol,
+                        const struct advanced_event *event) {
+    struct md_json json = coinbase_inside(&event->items);
+    for (struct md_json_value item; coinbase_item(&json, &item);) {
+        md_count(&context->feed->counters->reordered, 1);
+    }
+    if (symbol->book_socket == 0 || symbol->book_socket == context->connection->socket) {
+        md_book_unsync(context->feed, symbol, context->connection->number, context->ts_recv);
+    }
+}
+
 static enum md_frame_result levels_publish(const struct advanced_context *context,
                                            const struct advanced_event *event) {
     struct md_feed *feed = context->feed;
@@ -357,6 +389,10 @@ static enum md_frame_result levels_publish(const struct advanced_context *contex
         return MD_FRAME_UNKNOWN_SYMBOL;
     }
     if (!md_feed_wants(feed, MD_CHANNEL_BOOK)) {
+        return MD_FRAME_OK;
+    }
+    if (context->late) {
+        levels_late(context, symbol, event);
         return MD_FRAME_OK;
     }
     int64_t ts_event = MD_ABSENT;
@@ -406,8 +442,11 @@ static bool advanced_event_read(const struct advanced_channel *channel,
 }
 
 /* Number the frame. False: it has been here. */
-static bool advanced_number(const struct advanced_context *context, uint64_t sequence) {
-    return md_connection_sequence(context->feed, context->connection, sequence, context->ts_recv);
+static bool advanced_number(struct advanced_context *context, uint64_t sequence) {
+    enum md_order order =
+        md_connection_sequence(context->feed, context->connection, sequence, context->ts_recv);
+    context->late = order == MD_ORDER_LATE;
+    return order != MD_ORDER_AGAIN;
 }
 
 static enum md_frame_result advanced_data(struct advanced_context *context,

@@ -128,7 +128,7 @@ exchange_ticker(const struct exchange_context *context,
         return MD_FRAME_UNKNOWN_SYMBOL;
     }
     return coinbase_ticker_publish(
-        context->feed, symbol, context->connection, ts_event, context->ts_recv, &ticker);
+        context->feed, symbol, context->connection, ts_event, context->ts_recv, &ticker, false);
 }
 
 /* Go over rows: [price, size, ...] of one side, or with side 0 [side, price, size, ...]. levels

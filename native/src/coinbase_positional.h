@@ -121,8 +121,8 @@ static bool positional_ticker(struct md_feed *feed, int64_t ts_recv, struct md_q
         !NUMBER(&scan, ",\"last_size\":\"", size, &last[1]) || !MD_END(&scan, "}")) {
         return false;
     }
-    coinbase_publish_quote(feed, symbol, ts_event, ts_recv, quote);
-    coinbase_publish_last(feed, symbol, ts_event, ts_recv, last);
+    coinbase_publish_quote(feed, symbol, ts_event, ts_recv, quote, false);
+    coinbase_publish_last(feed, symbol, ts_event, ts_recv, last, false);
     return true;
 }
 
@@ -305,8 +305,8 @@ static bool positional_advanced_ticker(struct md_feed *feed,
         return false;
     }
     connection->sequence++;
-    coinbase_publish_quote(feed, symbol, ts_sent, ts_recv, quote);
-    coinbase_publish_last(feed, symbol, ts_sent, ts_recv, last);
+    coinbase_publish_quote(feed, symbol, ts_sent, ts_recv, quote, false);
+    coinbase_publish_last(feed, symbol, ts_sent, ts_recv, last, false);
     return true;
 }
 

@@ -273,8 +273,15 @@ static inline void coinbase_publish_quote(struct md_feed *feed,
                                           struct md_feed_symbol *symbol,
                                           int64_t ts_event,
                                           int64_t ts_recv,
-                                          const int64_t quote[4]) {
-    if (md_feed_wants(feed, MD_CHANNEL_QUOTE) && (quote[0] != MD_ABSENT || quote[1] != MD_ABSENT)) {
+                                          const int64_t quote[4],
+                                          bool late) {
+    if (!md_feed_wants(feed, MD_CHANNEL_QUOTE) ||
+        (quote[0] == MD_ABSENT && quote[1] == MD_ABSENT)) {
+        return;
+    }
+    if (late) {
+        md_publish_late(feed, symbol, MD_KIND_QUOTE, 0, MD_CACHE_QUOTE, ts_event, ts_recv, quote);
+    } else {
         md_publish_quote(
             feed, symbol, ts_event, ts_recv, quote[0], quote[1], quote[2], quote[3], MD_ABSENT);
     }
@@ -285,8 +292,15 @@ static inline void coinbase_publish_last(struct md_feed *feed,
                                          struct md_feed_symbol *symbol,
                                          int64_t ts_event,
                                          int64_t ts_recv,
-                                         const int64_t last[3]) {
-    if (md_feed_wants(feed, MD_CHANNEL_TICKER) && last[0] != MD_ABSENT) {
+                                         const int64_t last[3],
+                                         bool late) {
+    if (!md_feed_wants(feed, MD_CHANNEL_TICKER) || last[0] == MD_ABSENT) {
+        return;
+    }
+    if (late) {
+        const int64_t body[4] = {last[0], last[1], last[2], MD_ABSENT};
+        md_publish_late(feed, symbol, MD_KIND_TICKER, 0, MD_CACHE_TRADE, ts_event, ts_recv, body);
+    } else {
         md_publish_ticker(feed, symbol, ts_event, ts_recv, last[0], last[1], last[2], MD_ABSENT);
     }
 }
@@ -297,20 +311,21 @@ static inline enum md_frame_result coinbase_ticker_publish(struct md_feed *feed,
                                                            const struct md_connection *connection,
                                                            int64_t ts_event,
                                                            int64_t ts_recv,
-                                                           const struct coinbase_ticker *ticker) {
+                                                           const struct coinbase_ticker *ticker,
+                                                           bool late) {
     int64_t quote[4], last[4];
     enum md_frame_result last_result;
     enum md_frame_result quote_result = coinbase_ticker_read(
         ticker, symbol->price_scale, symbol->size_scale, quote, last, &last_result);
     enum md_frame_result result = MD_FRAME_OK;
     if (quote_result == MD_FRAME_OK) {
-        coinbase_publish_quote(feed, symbol, ts_event, ts_recv, quote);
+        coinbase_publish_quote(feed, symbol, ts_event, ts_recv, quote, late);
     } else if (md_feed_wants(feed, MD_CHANNEL_QUOTE)) {
         md_feed_refuse_value(feed, symbol, connection->number, MD_ABSENT, MD_ABSENT, ts_recv);
         result = quote_result;
     }
     if (last_result == MD_FRAME_OK) {
-        coinbase_publish_last(feed, symbol, ts_event, ts_recv, last);
+        coinbase_publish_last(feed, symbol, ts_event, ts_recv, last, late);
     } else if (md_feed_wants(feed, MD_CHANNEL_TICKER)) {
         md_feed_refuse_value(feed, symbol, connection->number, MD_ABSENT, MD_ABSENT, ts_recv);
         result = last_result;

@@ -30,6 +30,6 @@ enum md_frame_result md_decode_coinbase_advanced(struct md_feed *feed,
     if (positional_advanced(feed, connection, frame, size, ts_recv)) {
         return MD_FRAME_OK;
     }
-    struct advanced_context context = {feed, connection, ts_recv, MD_ABSENT};
+    struct advanced_context context = {feed, connection, ts_recv, MD_ABSENT, false};
     return advanced_flat(&context, frame, size);
 }

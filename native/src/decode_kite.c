@@ -183,6 +183,9 @@ static enum md_frame_result kite_packet(struct md_feed *feed,
     struct kite_tick tick;
     if (!kite_read(feed, symbol, packet, size, &tick)) {
         md_feed_refuse_value(feed, symbol, connection->number, MD_ABSENT, MD_ABSENT, ts_recv);
+        if (tick.has_depth) { /* refused with it: ours is of before */
+            md_book_unsync(feed, symbol, connection->number, ts_recv);
+        }
         return MD_FRAME_VALUE;
     }
     if (md_feed_wants(feed, MD_CHANNEL_TICKER)) {

@@ -181,6 +181,9 @@ static enum md_frame_result market_data(struct md_feed *feed,
     }
     if (result == MD_FRAME_VALUE) {
         md_feed_refuse_value(feed, symbol, connection->number, MD_ABSENT, MD_ABSENT, ts_recv);
+        if (has_depth) { /* refused with it: ours is of before */
+            md_book_unsync(feed, symbol, connection->number, ts_recv);
+        }
     }
     if (result != MD_FRAME_OK) {
         return result;

@@ -14,15 +14,6 @@
 enum {
     MD_EVENT_TEXT_SIZE_MAX = 127, /* beyond any name, time or number in text form */
     MD_EVENT_NOT_READ = 255,
-    MD_EVENT_PASSED = 31, /* the field of keys that are known and not asked for */
-};
-
-/* A number, or an array, as it is written. */
-struct md_span {
-    const char *at; /* NULL: the venue sent none */
-    size_t size;
-    uint64_t mantissa; /* where decimals says so: the number is mantissa x 10^-decimals */
-    uint8_t decimals;  /* in [0, 8], or MD_EVENT_NOT_READ */
 };
 
 /* A string's meaning. */
@@ -68,8 +59,8 @@ static inline int64_t md_event_integer_of(const char *text, size_t size) {
 /* A value, and what it is as a number where it was easily read. */
 struct md_event_value {
     struct md_json_value json;
-    uint64_t mantissa;
-    uint8_t decimals; /* as in md_span */
+    uint64_t mantissa; /* where decimals says so: the number is mantissa x 10^-decimals */
+    uint8_t decimals;  /* in [0, 8], or MD_EVENT_NOT_READ */
 };
 
 /* The values of one event by field, in [1, 32); 0 is what nobody knows. */
@@ -78,12 +69,95 @@ struct md_event_fields {
     struct md_event_value values[32];
 };
 
-/* A key's field. key: 1 to 4 letters, the first lowest. */
-typedef unsigned (*md_event_key_fn)(uint32_t key);
+/* What the venues' keys are; the same letters mean the same thing at both, or nothing at one. */
+enum md_event_field {
+    MD_FIELD_NONE,
+    MD_FIELD_T, /* Alpaca's type */
+    MD_FIELD_EV,
+    MD_FIELD_S, /* Alpaca's symbol */
+    MD_FIELD_SYM,
+    MD_FIELD_TIME,
+    MD_FIELD_ID,
+    MD_FIELD_PRICE,
+    MD_FIELD_SIZE, /* Massive's bars: when they begin */
+    MD_FIELD_EXACT_SIZE,
+    MD_FIELD_SEQUENCE,
+    MD_FIELD_TAKER_SIDE,
+    MD_FIELD_BID_PRICE,
+    MD_FIELD_ASK_PRICE,
+    MD_FIELD_BID_SIZE,
+    MD_FIELD_ASK_SIZE,
+    MD_FIELD_OPEN,
+    MD_FIELD_HIGH,
+    MD_FIELD_LOW,
+    MD_FIELD_C, /* a trade's condition codes, a bar's close */
+    MD_FIELD_VOLUME,
+    MD_FIELD_EXACT_VOLUME,
+    MD_FIELD_VWAP,
+    MD_FIELD_TRADE_COUNT,
+    MD_FIELD_BIDS,
+    MD_FIELD_ASKS,
+    MD_FIELD_RESET,
+    MD_FIELD_PASSED, /* known, and not asked for */
+};
 
 #define MD_EVENT_KEY2(a, b) ((uint32_t)(a) | (uint32_t)(b) << 8)
 #define MD_EVENT_KEY3(a, b, c) (MD_EVENT_KEY2(a, b) | (uint32_t)(c) << 16)
 #define MD_EVENT_KEY4(a, b, c, d) (MD_EVENT_KEY3(a, b, c) | (uint32_t)(d) << 24)
+
+/* A key's field. key: 1 to 4 letters, the first lowest. */
+static inline unsigned md_event_field(uint32_t key) {
+    static const uint8_t letters[128] = {
+        ['T'] = MD_FIELD_T,
+        ['S'] = MD_FIELD_S,
+        ['t'] = MD_FIELD_TIME,
+        ['i'] = MD_FIELD_ID,
+        ['p'] = MD_FIELD_PRICE,
+        ['s'] = MD_FIELD_SIZE,
+        ['q'] = MD_FIELD_SEQUENCE,
+        ['o'] = MD_FIELD_OPEN,
+        ['h'] = MD_FIELD_HIGH,
+        ['l'] = MD_FIELD_LOW,
+        ['c'] = MD_FIELD_C,
+        ['v'] = MD_FIELD_VOLUME,
+        ['b'] = MD_FIELD_BIDS,
+        ['n'] = MD_FIELD_TRADE_COUNT,
+        ['a'] = MD_FIELD_ASKS,
+        ['r'] = MD_FIELD_RESET,
+        ['x'] = MD_FIELD_PASSED,
+        ['z'] = MD_FIELD_PASSED,
+    };
+    switch (key) {
+    case MD_EVENT_KEY2('e', 'v'):
+        return MD_FIELD_EV;
+    case MD_EVENT_KEY3('s', 'y', 'm'):
+        return MD_FIELD_SYM;
+    case MD_EVENT_KEY3('t', 'k', 's'):
+        return MD_FIELD_TAKER_SIDE;
+    case MD_EVENT_KEY2('b', 'p'):
+        return MD_FIELD_BID_PRICE;
+    case MD_EVENT_KEY2('a', 'p'):
+        return MD_FIELD_ASK_PRICE;
+    case MD_EVENT_KEY2('b', 's'):
+        return MD_FIELD_BID_SIZE;
+    case MD_EVENT_KEY2('a', 's'):
+        return MD_FIELD_ASK_SIZE;
+    case MD_EVENT_KEY2('d', 's'):
+        return MD_FIELD_EXACT_SIZE;
+    case MD_EVENT_KEY2('d', 'v'):
+        return MD_FIELD_EXACT_VOLUME;
+    case MD_EVENT_KEY2('v', 'w'):
+        return MD_FIELD_VWAP;
+    case MD_EVENT_KEY2('b', 'x'):
+    case MD_EVENT_KEY2('a', 'x'):
+    case MD_EVENT_KEY2('p', 't'):
+    case MD_EVENT_KEY4('t', 'r', 'f', 'i'):
+    case MD_EVENT_KEY4('t', 'r', 'f', 't'):
+        return MD_FIELD_PASSED;
+    default:
+        return key < 128 ? letters[key] : MD_FIELD_NONE;
+    }
+}
 
 static inline bool md_event_has(const struct md_event_fields *fields, unsigned field) {
     return (fields->present >> field & 1) != 0;
@@ -96,7 +170,7 @@ md_event_is(const struct md_event_fields *fields, unsigned field, enum md_json_t
 
 /* Take a key of 1 to 4 letters and its colon, of a field; 0, and nothing taken, for any other. The
  * letters are plain, because a key with a field has no others. */
-MD_EVENTS_INLINE unsigned md_event_short_key(struct md_json *json, md_event_key_fn field_of) {
+MD_EVENTS_INLINE unsigned md_event_short_key(struct md_json *json) {
     const uint64_t quote_colon = (uint64_t)':' << 8 | '"';
     uint64_t word;
     if (json->end - json->at < 8 || *json->at != '"') {
@@ -112,7 +186,7 @@ MD_EVENTS_INLINE unsigned md_event_short_key(struct md_json *json, md_event_key_
     if (size == 0 || (word >> (8 * size - 8) & 0xFF) == 0) { /* "S\0" is no key, nor "S" */
         return 0;
     }
-    unsigned field = field_of((uint32_t)(word & UINT32_MAX >> (32 - 8 * size)));
+    unsigned field = md_event_field((uint32_t)(word & UINT32_MAX >> (32 - 8 * size)));
     if (field != 0) {
         json->at += size + 3;
     }
@@ -120,8 +194,7 @@ MD_EVENTS_INLINE unsigned md_event_short_key(struct md_json *json, md_event_key_
 }
 
 /* The general way: any key, blanks before it too. */
-static inline bool
-md_event_any_key(struct md_json *json, md_event_key_fn field_of, unsigned *field) {
+static inline bool md_event_any_key(struct md_json *json, unsigned *field) {
     struct md_json_value key;
     struct md_event_text text;
     if (!md_json_key(json, &key)) {
@@ -134,7 +207,7 @@ md_event_any_key(struct md_json *json, md_event_key_fn field_of, unsigned *field
         fits = text.at[i] > 0;
         letters |= (uint32_t)(unsigned char)text.at[i] << 8 * i;
     }
-    *field = fits ? field_of(letters) : 0;
+    *field = fits ? md_event_field(letters) : 0;
     return true;
 }
 
@@ -216,8 +289,7 @@ MD_EVENTS_INLINE bool md_event_plain_text(struct md_json *json, struct md_json_v
 }
 
 /* Take an event. Of a key that comes twice the last one counts. */
-MD_EVENTS_INLINE bool
-md_event_take(struct md_json *json, md_event_key_fn field_of, struct md_event_fields *fields) {
+MD_EVENTS_INLINE bool md_event_take(struct md_json *json, struct md_event_fields *fields) {
     fields->present = 0;
     if (!md_json_take(json, '{')) {
         return false;
@@ -225,8 +297,8 @@ md_event_take(struct md_json *json, md_event_key_fn field_of, struct md_event_fi
     json->depth++;
     if (!md_json_take(json, '}')) {
         do {
-            unsigned field = md_event_short_key(json, field_of);
-            if (field == 0 && !md_event_any_key(json, field_of, &field)) {
+            unsigned field = md_event_short_key(json);
+            if (field == 0 && !md_event_any_key(json, &field)) {
                 return false;
             }
             struct md_event_value *value = &fields->values[field];
@@ -245,6 +317,8 @@ md_event_take(struct md_json *json, md_event_key_fn field_of, struct md_event_fi
             return false;
         }
     }
+    fields->present &=
+        ~(UINT32_C(1) << MD_FIELD_NONE); /* so a venue may lack a field by naming 0 */
     json->depth--;
     return true;
 }
@@ -255,25 +329,10 @@ md_event_string(const struct md_event_fields *fields, unsigned field, struct md_
     return md_event_has(fields, field) && md_event_text_of(&fields->values[field].json, out);
 }
 
-static inline struct md_span md_event_span(const struct md_event_value *value) {
-    return (struct md_span){value->json.text, value->json.size, value->mantissa, value->decimals};
-}
-
-/* A bare number; false when there is none. */
-static inline bool
-md_event_number(const struct md_event_fields *fields, unsigned field, struct md_span *out) {
-    if (!md_event_is(fields, field, MD_JSON_NUMBER)) {
-        return false;
-    }
-    *out = md_event_span(&fields->values[field]);
-    return true;
-}
-
-/* The same where the venue may leave it out. False: it is there, and no number. */
-static inline bool
-md_event_number_if_any(const struct md_event_fields *fields, unsigned field, struct md_span *out) {
-    *out = (struct md_span){NULL, 0, 0, MD_EVENT_NOT_READ};
-    return !md_event_has(fields, field) || md_event_number(fields, field, out);
+/* A number's value as an integer in [0, 2^63 - 1]; MD_ABSENT for any other. */
+static inline int64_t md_event_integer(const struct md_event_value *value) {
+    return value->decimals == 0 ? (int64_t)value->mantissa
+                                : md_event_integer_of(value->json.text, value->json.size);
 }
 
 /* An integer that the venue may leave out; a number of another kind is as none. */
@@ -284,8 +343,7 @@ md_event_integer_if_any(const struct md_event_fields *fields, unsigned field, in
     if (!md_event_has(fields, field)) {
         return true;
     }
-    *out = value->decimals == 0 ? (int64_t)value->mantissa
-                                : md_event_integer_of(value->json.text, value->json.size);
+    *out = md_event_integer(value);
     return value->json.type == MD_JSON_NUMBER;
 }
 

@@ -125,9 +125,6 @@ int md_feed_add_symbol(struct md_feed *feed,
     };
     memcpy(symbol->name, name, size);
     feed->symbol_count++;
-    if (cell->book_flags != 0) { /* of the feed before us, whose book is gone */
-        md_cell_void_book(cell);
-    }
     return 0;
 }
 
@@ -299,20 +296,25 @@ enum md_order md_feed_order_broken(struct md_feed *feed,
     return MD_ORDER_AGAIN;
 }
 
-bool md_connection_sequence(struct md_feed *feed,
-                            struct md_connection *connection,
-                            uint64_t sequence,
-                            int64_t ts_recv) {
+enum md_order md_connection_sequence(struct md_feed *feed,
+                                     struct md_connection *connection,
+                                     uint64_t sequence,
+                                     int64_t ts_recv) {
+    struct md_order_state *state = &connection->order;
     uint64_t expected = connection->sequence;
-    if (expected != 0 && sequence + 1 <= expected) {
+    if (expected != 0 && sequence < expected) {
+        if (fill_hole(state, sequence, sequence)) {
+            return MD_ORDER_LATE;
+        }
         md_count(&feed->counters->duplicates, 1);
-        return false;
+        return MD_ORDER_AGAIN;
     }
     connection->sequence = sequence + 1;
     if (expected != 0 && sequence > expected) {
         md_feed_announce_gap(
             feed, NULL, (int64_t)expected, (int64_t)(sequence - 1), connection->number, ts_recv);
+        insert_hole(state, state->hole_count, (struct md_hole){expected, sequence - 1});
         md_book_unsync_socket(feed, connection, ts_recv, false);
     }
-    return true;
+    return MD_ORDER_NEXT;
 }

@@ -77,6 +77,7 @@ struct md_connection {
     uint32_t socket;                   /* this socket alone, from 1, never again in this process */
     struct md_connection_block *block; /* NULL: nobody counts */
     uint64_t sequence;                 /* the venue's last one of the connection, plus 1; 0: none */
+    struct md_order_state order;       /* of it the holes: frames that may still come */
 };
 
 enum { MD_WISH_COUNT_MAX = 256 };
@@ -278,12 +279,12 @@ static inline void md_feed_refuse_value(struct md_feed *feed,
 }
 
 /* Hold a contiguous sequence of a whole connection against the last one: a hole becomes a gap of
- * all the feed's rings, and takes every book of the connection out of step. Returns false, counted,
- * when it is not above the last one: the frame has been here, or comes too late to be told. */
-bool md_connection_sequence(struct md_feed *feed,
-                            struct md_connection *connection,
-                            uint64_t sequence,
-                            int64_t ts_recv);
+ * all the feed's rings, and takes every book of the connection out of step. What fills one is LATE:
+ * its records are told as late, and counted by whoever does so. AGAIN is counted here. */
+enum md_order md_connection_sequence(struct md_feed *feed,
+                                     struct md_connection *connection,
+                                     uint64_t sequence,
+                                     int64_t ts_recv);
 
 /* Publish a frame's only record: cell first, then ring. Values stay in registers
  * and go out as 64-bit stores; a record built in memory and copied stalls on store forwarding. */

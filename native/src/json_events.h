@@ -11,53 +11,59 @@
 #include "event_fields.h"
 #include "publish.h"
 
-enum { MD_EVENTS_KEPT = 64, MD_EVENT_NUMBERS = 6 };
+enum {
+    MD_EVENTS_KEPT = 64,
+    MD_EVENT_ROWS_KEPT = 256, /* of the books of a frame, all together */
+    MD_EVENT_VALUES = 6,
+};
 
 enum md_event_kind {
     MD_EVENT_PASSED_OVER = 0, /* known, and no data of ours */
     MD_EVENT_CONTROL = 1,     /* for the talk */
     MD_EVENT_UNKNOWN = 2,
-    MD_EVENT_TRADE = 3, /* numbers: price, size */
+    MD_EVENT_TRADE = 3, /* values: price, size */
     MD_EVENT_QUOTE = 4, /* bid price, ask price, bid size, ask size */
     MD_EVENT_BAR = 5,   /* open, high, low, close, volume, vwap */
-    MD_EVENT_BOOK = 6,  /* bids, asks: arrays of rows */
+    MD_EVENT_BOOK = 6,  /* none: two sides */
+};
+
+struct md_event_row {
+    int64_t price, size;
+};
+
+/* One side of a book: rows that were read, or else the array as it is written. */
+struct md_event_side {
+    const struct md_event_row *rows; /* NULL: not read */
+    size_t count;
+    const char *at;
+    size_t size;
 };
 
 /* An event whose values are there and of their types. */
 struct md_event {
     enum md_event_kind kind;
     unsigned flags;                /* a trade's side, a book's MD_FLAG_SNAPSHOT */
-    struct md_feed_symbol *symbol; /* NULL: unknown */
+    struct md_feed_symbol *symbol; /* NULL: unknown, and then nothing below is set */
     int64_t ts_event;
-    union {                  /* or MD_ABSENT */
-        int64_t id;          /* a trade's */
-        int64_t trade_count; /* a bar's */
-    };
+    int64_t id;         /* a trade's; or MD_ABSENT */
+    int64_t conditions; /* a trade's; or MD_ABSENT */
+    int64_t sequence;   /* ascending, with holes; or MD_ABSENT */
+    int64_t trade_count;
+    int64_t interval_ns;
+    unsigned unfit; /* bit i: values[i] cannot be held */
     union {
-        int64_t conditions;  /* a trade's; or MD_ABSENT */
-        int64_t interval_ns; /* a bar's */
+        int64_t values[MD_EVENT_VALUES]; /* fixed point; MD_ABSENT: not sent */
+        struct md_event_side sides[2];
     };
-    int64_t sequence; /* ascending, with holes; or MD_ABSENT */
-    struct md_span numbers[MD_EVENT_NUMBERS];
 };
 
 struct md_event_context {
     struct md_feed *feed;
     const struct md_connection *connection;
     int64_t ts_recv;
+    struct md_event_row *rows; /* MD_EVENT_ROWS_KEPT; free from row_count on */
+    size_t row_count;
 };
-
-static inline bool md_event_symbol(const struct md_event_context *context,
-                                   const struct md_event_fields *fields,
-                                   unsigned field,
-                                   struct md_event *event) {
-    struct md_event_text name;
-    if (!md_event_string(fields, field, &name)) {
-        return false;
-    }
-    event->symbol = md_feed_find_symbol(context->feed, name.at, name.size);
-    return true;
-}
 
 /* ---- publishing ----------------------------------------------------------------------------- */
 
@@ -69,37 +75,19 @@ static inline enum md_frame_result md_event_refuse_value(const struct md_event_c
     return MD_FRAME_VALUE;
 }
 
-/* False when it cannot be held. One that was not sent is MD_ABSENT. */
-static inline bool md_event_fixed(const struct md_span *number, unsigned scale, int64_t *out) {
-    if (number->decimals <= scale) {
-        uint64_t value;
-        *out = 0;
-        if (__builtin_mul_overflow(number->mantissa, md_pow10[scale - number->decimals], &value) ||
-            value > (uint64_t)INT64_MAX) {
-            return false;
-        }
-        *out = (int64_t)value;
-        return true;
-    }
-    if (number->at == NULL) {
-        *out = MD_ABSENT;
-        return true;
-    }
-    return md_decimal_parse(number->at, number->size, scale, out) == MD_DECIMAL_OK;
-}
-
 static inline enum md_frame_result md_event_publish_trade(const struct md_event_context *context,
                                                           const struct md_event *event) {
     struct md_feed *feed = context->feed;
     struct md_feed_symbol *symbol = event->symbol;
-    int64_t price, size;
-    if (!md_event_fixed(&event->numbers[0], symbol->price_scale, &price) ||
-        !md_event_fixed(&event->numbers[1], symbol->size_scale, &size)) {
+    if (event->unfit != 0) {
         return md_event_refuse_value(context, symbol, event->id);
     }
+    int64_t price = event->values[0], size = event->values[1];
     enum md_order order = MD_ORDER_NEXT;
     uint64_t *last = &symbol->cell->venue_trade_id;
-    if (event->sequence != MD_ABSENT) { /* apart from the id, so not md_publish_trade's business */
+    /* Apart from the id, so not md_publish_trade's business; holes are none, so what is above the
+     * last one is next. */
+    if (event->sequence != MD_ABSENT && (uint64_t)event->sequence <= *last) {
         order = md_feed_order(feed,
                               symbol,
                               &symbol->trades,
@@ -147,12 +135,9 @@ static inline enum md_frame_result md_event_publish_trade(const struct md_event_
 static inline enum md_frame_result md_event_publish_quote(const struct md_event_context *context,
                                                           const struct md_event *event) {
     struct md_feed_symbol *symbol = event->symbol;
-    int64_t values[4];
-    for (unsigned i = 0; i < 4; i++) {
-        unsigned scale = i < 2 ? symbol->price_scale : symbol->size_scale;
-        if (!md_event_fixed(&event->numbers[i], scale, &values[i])) {
-            return md_event_refuse_value(context, symbol, MD_ABSENT);
-        }
+    const int64_t *values = event->values;
+    if (event->unfit != 0) {
+        return md_event_refuse_value(context, symbol, MD_ABSENT);
     }
     md_publish_quote(context->feed,
                      symbol,
@@ -170,16 +155,13 @@ static inline enum md_frame_result md_event_publish_quote(const struct md_event_
 static inline enum md_frame_result md_event_publish_bar(const struct md_event_context *context,
                                                         const struct md_event *event) {
     struct md_feed_symbol *symbol = event->symbol;
-    int64_t values[MD_EVENT_NUMBERS];
+    const int64_t *values = event->values;
+    const unsigned vwap = 1U << 5;
     enum md_frame_result result = MD_FRAME_OK;
-    for (unsigned i = 0; i < MD_EVENT_NUMBERS; i++) {
-        unsigned scale = i == 4 ? symbol->size_scale : symbol->price_scale;
-        if (!md_event_fixed(&event->numbers[i], scale, &values[i])) {
-            result = md_event_refuse_value(context, symbol, MD_ABSENT);
-            if (i != 5) {
-                return result;
-            }
-            values[i] = MD_ABSENT;
+    if (event->unfit != 0) {
+        result = md_event_refuse_value(context, symbol, MD_ABSENT);
+        if (event->unfit != vwap) {
+            return result;
         }
     }
     const struct md_bar bar = {
@@ -188,7 +170,7 @@ static inline enum md_frame_result md_event_publish_bar(const struct md_event_co
         .low = values[2],
         .close = values[3],
         .volume = values[4],
-        .vwap = values[5],
+        .vwap = event->unfit == 0 ? values[5] : MD_ABSENT,
         .trade_count = event->trade_count,
         .interval_ns = event->interval_ns,
     };
@@ -199,7 +181,7 @@ static inline enum md_frame_result md_event_publish_bar(const struct md_event_co
 /* ---- frames --------------------------------------------------------------------------------- */
 
 /* Take one event. False: it is malformed, and so is the frame. */
-typedef bool (*md_event_read_fn)(const struct md_event_context *context,
+typedef bool (*md_event_read_fn)(struct md_event_context *context,
                                  struct md_json *json,
                                  struct md_event *event);
 /* Publish an event of MD_EVENT_BOOK, of a known symbol. */
@@ -249,32 +231,49 @@ static inline enum md_frame_result md_events_result(enum md_frame_result so_far,
     return event == MD_FRAME_CONTROL || so_far == MD_FRAME_OK ? event : so_far;
 }
 
-MD_EVENTS_INLINE enum md_frame_result md_events_decode(const struct md_event_context *context,
+/* md_json_take, for what mostly comes next. */
+MD_EVENTS_INLINE bool md_event_mark(struct md_json *json, char c) {
+    if (json->at != json->end && *json->at == c) {
+        json->at++;
+        return true;
+    }
+    return md_json_take(json, c);
+}
+
+MD_EVENTS_INLINE enum md_frame_result md_events_decode(struct md_feed *feed,
                                                        const char *frame,
                                                        size_t size,
+                                                       int64_t ts_recv,
+                                                       const struct md_connection *connection,
                                                        md_event_read_fn read,
                                                        md_event_book_fn publish_book) {
     if (size > MD_FRAME_SIZE_MAX) {
         return MD_FRAME_TOO_LONG;
     }
+    struct md_event_row rows[MD_EVENT_ROWS_KEPT];
+    struct md_event_context context = {feed, connection, ts_recv, rows, 0};
     struct md_event events[MD_EVENTS_KEPT], more;
     struct md_json json = {.at = frame, .end = frame + size, .depth = 1};
     struct md_json rest = json;
-    size_t count = 0;
-    if (!md_json_take(&json, '[')) {
+    size_t count = 0, rows_kept = 0;
+    if (!md_event_mark(&json, '[')) {
         return MD_FRAME_MALFORMED;
     }
-    if (!md_json_take(&json, ']')) {
+    if ((json.at != json.end && *json.at == '{') || !md_json_take(&json, ']')) {
         do {
             if (count == MD_EVENTS_KEPT) {
                 rest = json;
+                rows_kept = context.row_count;
             }
-            if (!read(context, &json, count < MD_EVENTS_KEPT ? &events[count] : &more)) {
+            if (count >= MD_EVENTS_KEPT) {
+                context.row_count = rows_kept;
+            }
+            if (!read(&context, &json, count < MD_EVENTS_KEPT ? &events[count] : &more)) {
                 return MD_FRAME_MALFORMED;
             }
             count++;
         } while (md_json_take(&json, ','));
-        if (!md_json_take(&json, ']')) {
+        if (!md_event_mark(&json, ']')) {
             return MD_FRAME_MALFORMED;
         }
     }
@@ -286,10 +285,11 @@ MD_EVENTS_INLINE enum md_frame_result md_events_decode(const struct md_event_con
     for (size_t i = 0; i < count; i++) {
         const struct md_event *event = i < MD_EVENTS_KEPT ? &events[i] : &more;
         if (i >= MD_EVENTS_KEPT) {
-            read(context, &rest, &more);
+            context.row_count = rows_kept;
+            read(&context, &rest, &more);
             md_json_take(&rest, ',');
         }
-        result = md_events_result(result, md_event_publish(context, event, publish_book));
+        result = md_events_result(result, md_event_publish(&context, event, publish_book));
     }
     return result;
 }

@@ -144,7 +144,10 @@ static uint32_t kraken_depth_of(uint32_t count) {
 
 /* ---- after a frame -------------------------------------------------------------------------- */
 
-/* Take away what is beyond the depth, and say so. */
+static_assert(MD_CACHE_LEVELS <= 10, "no depth that Kraken offers cuts what readers see");
+
+/* Say of one side's levels beyond the depth that they are gone, worst first. The cell's top is
+ * above them, so it stays as it is. */
 static void kraken_cut(const struct kraken_context *context,
                        struct md_feed_symbol *symbol,
                        unsigned flags,
@@ -156,10 +159,9 @@ static void kraken_cut(const struct kraken_context *context,
     }
     struct md_levels levels = md_levels_begin(
         context->feed, symbol, context->connection, ts_event, context->ts_recv, MD_ABSENT, 0);
-    for (uint32_t over = side->count - depth; over > 0; over--) {
-        /* Worst first; what is pending still stands in the book, what went out does not. */
-        int64_t price = side->levels[levels.pending].price;
-        md_levels_put(&levels, flags, price, 0, MD_ABSENT);
+    levels.from_book = true;
+    for (uint32_t i = 0; i < side->count - depth; i++) {
+        md_levels_put(&levels, flags, side->levels[i].price, 0, MD_ABSENT);
     }
     md_levels_end(&levels);
 }
@@ -224,6 +226,7 @@ static enum md_frame_result kraken_publish_book(const struct kraken_context *con
     }
     kraken_cut(context, symbol, MD_FLAG_BUY, own->depth, ts_event);
     kraken_cut(context, symbol, MD_FLAG_SELL, own->depth, ts_event);
+    md_book_cut(symbol->book, own->depth);
     return MD_FRAME_OK;
 }
 

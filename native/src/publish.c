@@ -41,6 +41,38 @@ enum md_order md_publish_quote_order(struct md_feed *feed,
     return MD_ORDER_NEXT; /* one id may tell of several changes */
 }
 
+void md_publish_late(struct md_feed *feed,
+                     struct md_feed_symbol *symbol,
+                     enum md_kind kind,
+                     unsigned flags,
+                     enum md_cache_part part,
+                     int64_t ts_event,
+                     int64_t ts_recv,
+                     const int64_t body[4]) {
+    struct md_counter_block *counters = feed->counters;
+    const struct md_cell *cell = symbol->cell;
+    const struct md_record *last = part == MD_CACHE_TRADE ? &cell->trade : &cell->quote;
+    if (feed->overlapping != 0) { /* the slower of two sockets */
+        md_count(&counters->duplicates, 1);
+        return;
+    }
+    if (last->seq == 0 || (last->kind == kind && last->ts_event < ts_event)) {
+        md_feed_publish(
+            feed, symbol, kind, flags, part, ts_event, ts_recv, body[0], body[1], body[2], body[3]);
+    } else {
+        md_feed_publish_past_cell(
+            feed, symbol, kind, flags, ts_event, ts_recv, body[0], body[1], body[2], body[3]);
+    }
+    if (kind == MD_KIND_TICKER) {
+        md_store_relaxed_i64(&symbol->cell->heard_ticker, ts_recv);
+    }
+    md_count(&counters->reordered, 1);
+    md_count(kind == MD_KIND_TRADE   ? &counters->trades
+             : kind == MD_KIND_QUOTE ? &counters->quotes
+                                     : &counters->tickers,
+             1);
+}
+
 void md_publish_bar(struct md_feed *feed,
                     struct md_feed_symbol *symbol,
                     int64_t ts_event,
@@ -147,10 +179,7 @@ static void show_book(struct md_feed *feed,
         return; /* the cell says so since it fell out of step */
     }
     struct md_book_top top = {
-        .seq = seq != 0 ? seq : 1,
-        /* an empty book, before any record: it is there all the same */ .ts_event = ts_event,
-        .ts_recv = ts_recv,
-        .flags = MD_BOOK_USABLE};
+        .seq = seq, .ts_event = ts_event, .ts_recv = ts_recv, .flags = MD_BOOK_USABLE};
     if (!md_book_top(symbol->book, &top)) {
         top.flags |= MD_BOOK_PARTIAL;
         struct md_book *book = symbol->book;
@@ -173,15 +202,17 @@ void md_levels_end(struct md_levels *levels) {
         md_count(&feed->counters->duplicates, 1);
         return;
     }
+    struct md_book *book = symbol->book;
+    bool whole = apply(levels);
+    if (levels->flags != 0 && levels->pending == 0 && !levels->in_pieces) {
+        md_levels_put(levels, 0, MD_ABSENT, MD_ABSENT, MD_ABSENT); /* or nobody would hear of it */
+    }
     uint64_t seq = levels->ring->next + levels->pending - 1;
     if (levels->pending != 0) {
         struct md_slot *last = md_ring_slot(levels->ring, seq);
         md_slot_put(last, 2, last->word[2] | (uint64_t)MD_FLAG_LAST << 40);
     }
-    struct md_book *book = symbol->book;
-    bool whole = true;
     if (book != NULL && !levels->from_book) {
-        whole = apply(levels);
         symbol->book_socket = levels->connection->socket;
         if (book->by_rest) {
             if (book->first_id == 0) {
@@ -192,18 +223,15 @@ void md_levels_end(struct md_levels *levels) {
                 wish(feed, symbol);
             }
         } else if (levels->flags != 0) {
-            if (levels->pending == 0 && !levels->in_pieces) {
-                md_book_clear(book); /* a book without a level */
-            }
             md_book_complete(book);
             symbol->book_wanted = 0;
             md_count(&feed->counters->book_snapshots, 1);
         } else if (!book->in_step) {
             wish(feed, symbol);
         }
-        if (whole) {
-            show_book(feed, symbol, seq, levels->ts_event, levels->ts_recv);
-        }
+    }
+    if (book != NULL && whole) {
+        show_book(feed, symbol, seq, levels->ts_event, levels->ts_recv);
     }
     release_levels(levels);
     if (!whole) { /* not before: a status would take the slots that are pending */
@@ -211,20 +239,6 @@ void md_levels_end(struct md_levels *levels) {
     }
     feed->ts_event = levels->ts_event;
     md_store_relaxed_i64(&symbol->cell->heard_book, levels->ts_recv);
-}
-
-void md_levels_fail(struct md_levels *levels) {
-    levels->pending = 0;
-    if (levels->in_pieces && !levels->dropped) {
-        md_feed_publish_status(levels->feed,
-                               levels->symbol,
-                               MD_STATUS_FRAME_INCOMPLETE,
-                               levels->update_id,
-                               levels->update_id,
-                               (int64_t)levels->connection->number,
-                               levels->ts_recv);
-        md_book_unsync(levels->feed, levels->symbol, levels->connection->number, levels->ts_recv);
-    }
 }
 
 /* ---- books --------------------------------------------------------------------------------- */
@@ -343,9 +357,14 @@ bool md_book_snapshot(struct md_feed *feed,
     }
     bool fresh = book->first_id == 0; /* nothing has changed since we are subscribed */
     symbol->book_wanted = 0;
-    if (md_book_merge(book, bids, bid_count, asks, ask_count, snapshot_id, asked) !=
-        MD_BOOK_MERGED) {
+    switch (md_book_merge(book, bids, bid_count, asks, ask_count, snapshot_id, asked)) {
+    case MD_BOOK_MERGED:
+        break;
+    case MD_BOOK_TOO_OLD:
         wish(feed, symbol);
+        return true;
+    case MD_BOOK_NO_MEMORY: /* one side may have been merged */
+        md_book_unsync(feed, symbol, connection->number, ts_recv);
         return false;
     }
     md_count(&feed->counters->book_snapshots, 1);
@@ -362,8 +381,6 @@ bool md_book_snapshot(struct md_feed *feed,
     levels.from_book = true;
     publish_side(&levels, MD_FLAG_BUY);
     publish_side(&levels, MD_FLAG_SELL);
-    uint64_t seq = levels.ring->next + levels.pending - 1;
-    show_book(feed, symbol, seq, ts_event, ts_recv);
     md_levels_end(&levels);
     md_feed_note_sequence(last, book->last_id);
     return true;

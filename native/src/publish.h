@@ -193,6 +193,17 @@ static inline void md_publish_ticker(struct md_feed *feed,
     md_count(&feed->counters->tickers, 1);
 }
 
+/* A trade, quote or ticker without an id, of a frame that comes late by its connection's numbers:
+ * into the ring, and into the cell only where that has an older one. part: its place there. */
+void md_publish_late(struct md_feed *feed,
+                     struct md_feed_symbol *symbol,
+                     enum md_kind kind,
+                     unsigned flags,
+                     enum md_cache_part part,
+                     int64_t ts_event,
+                     int64_t ts_recv,
+                     const int64_t body[4]);
+
 struct md_bar {
     int64_t open, high, low, close;
     int64_t volume, vwap, trade_count, interval_ns;
@@ -208,7 +219,8 @@ void md_publish_bar(struct md_feed *feed,
 /* ---- depth --------------------------------------------------------------------------------- */
 
 /* The levels of one depth message, encoded in the slots themselves, which nobody sees before
- * md_levels_end. More than depth/4 of them go out in pieces. */
+ * md_levels_end: until then a decoder may think better of it. More than depth/4 of them go out in
+ * pieces, which cannot be taken back: so whoever may put that many has judged them all before. */
 struct md_levels {
     struct md_feed *feed;
     struct md_feed_symbol *symbol;
@@ -276,11 +288,9 @@ MD_PUBLISH void md_levels_put(
     levels->pending++;
 }
 
-/* Mark the last level, bring the book and the cell up to date, and release. */
+/* Mark the last level, bring the book and the cell up to date, and release. A whole book without a
+ * level is told by one of no side, no price and no size. */
 void md_levels_end(struct md_levels *levels);
-
-/* The rest of the message is bad. What is not out is forgotten; if a piece is, readers are told. */
-void md_levels_fail(struct md_levels *levels);
 
 /* ---- books --------------------------------------------------------------------------------- */
 
@@ -305,8 +315,8 @@ void md_book_expect(struct md_feed *feed,
                     const struct md_connection *connection);
 
 /* Merge a REST snapshot and publish the book as it is then; one that nobody waits for is dropped.
- * bids, asks: best first. asked: levels that were asked for, 0 for all. Returns false when it is
- * too old: another is wished for. */
+ * bids, asks: best first. asked: levels that were asked for, 0 for all. When it is too old another
+ * is wished for; when there is no memory for it (the only false) the book is void as well. */
 bool md_book_snapshot(struct md_feed *feed,
                       struct md_feed_symbol *symbol,
                       const struct md_connection *connection,

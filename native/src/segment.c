@@ -270,6 +270,9 @@ struct md_cache_repair md_cache_repair(struct md_cache_header *cache,
             md_store_release_u64(&cell->version, cell->version + 1);
             done.torn++;
         }
+        if (cell->book_flags != 0) { /* what it was kept in is gone with its writer */
+            md_cell_void_book(cell);
+        }
         if (!is_published(&cell->trade, writer)) {
             republish(cell, &cell->trade, writer);
             done.republished++;

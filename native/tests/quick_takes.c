@@ -9,12 +9,12 @@
 #include "../src/decode_massive.c"
 #include "../src/decode_openalgo.c"
 
-typedef bool (*quick_event_fn)(const struct md_event_context *context,
+typedef bool (*quick_event_fn)(struct md_event_context *context,
                                struct md_json *json,
                                struct md_event *event);
 
 static bool
-takes_events(const struct md_event_context *context, const char *frame, quick_event_fn quick) {
+takes_events(struct md_event_context *context, const char *frame, quick_event_fn quick) {
     struct md_json json = {.at = frame, .end = frame + strlen(frame), .depth = 1};
     struct md_event event;
     bool taken = md_json_take(&json, '[');
@@ -39,7 +39,8 @@ int main(int argc, char **argv) {
     }
     const char *venue = argv[1], *frame = argv[3];
     size_t size = strlen(frame);
-    const struct md_event_context events = {&feed, &connection, 7};
+    struct md_event_row rows[MD_EVENT_ROWS_KEPT];
+    struct md_event_context events = {&feed, &connection, 7, rows, 0};
     const struct kraken_context kraken = {&feed, &connection, 7, frame + size - 8};
     bool taken = strcmp(venue, "kraken") == 0 ? kraken_quick(&kraken, frame, size)
                  : strcmp(venue, "openalgo") == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -75,8 +76,8 @@ def recording(name: str, out: Path, *, file_size: int = 1 << 30) -> Iterator[Rec
 
 def more(recorder: Recorder, count: int) -> None:
     """Wait until so many frames more have been written."""
-    wanted = recorder.counts.entries + count
-    until(lambda: recorder.counts.entries >= wanted)
+    wanted = recorder.counts.frames + count
+    until(lambda: recorder.counts.frames >= wanted)
 
 
 def everything(read: Callable[[], Ticks]) -> Ticks:
@@ -228,7 +229,7 @@ def test_a_killed_recorder_leaves_readable_files_and_the_next_one_goes_on(tmp_pa
         process.communicate()
         cut = list(out.iterdir())
         with recording(name, out) as recorder:
-            until(lambda: recorder.counts.entries > 500)
+            until(lambda: recorder.counts.frames > 500)
         published = everything(reader.poll)
     assert len(list(out.iterdir())) == 2
     first = everything(mdsys.open_capture(cut[0]).reader().poll)
@@ -246,6 +247,12 @@ def test_ctrl_c_ends_a_recording_with_all_that_was_copied(tmp_path: Path) -> Non
         _, said = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == ExitCode.OK, said
         assert "0 lost" in said.splitlines()[-1]
+        recorded = re.findall(r"([\d,]+) frames", said)[-1]
+    with instance() as name:  # at the recorded pace: a time that is none would be waited for
+        process = replay_command(out, name, "--speed", "10")
+        _, said = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == ExitCode.OK, said
+        assert f"{recorded} frames" in said.splitlines()[-1]
 
 
 def test_a_full_disk_ends_the_recorder_in_words_and_what_is_written_is_readable(
@@ -280,10 +287,10 @@ def test_a_recorder_outlives_the_daemon_and_records_the_next(tmp_path: Path) -> 
             recorder = Recorder(name, out)
             thread = threading.Thread(target=recorder.run)
             thread.start()
-            until(lambda: recorder.counts.entries > 300)
-        before = recorder.counts.entries
+            until(lambda: recorder.counts.frames > 300)
+        before = recorder.counts.frames
         with daemon_on(tmp_path, name, tables):
-            until(lambda: recorder.counts.entries > before + 300)
+            until(lambda: recorder.counts.frames > before + 300)
             recorder.stop()
             thread.join(PATIENCE_S)
     ticks = everything(mdsys.open_capture(out).reader().poll)

@@ -112,6 +112,21 @@ def take_over(instance: Instance) -> tuple[int, int, int]:
     return ring.next, torn, republished
 
 
+def test_book_of_a_dead_feed_is_not_to_be_used_from_the_take_over_on(
+    program: Path, instance: Instance
+) -> None:
+    feed(program, instance.name, 1)
+    with attach(instance.name) as md:
+        before = md.book("BINANCE:S1")
+        assert before is not None
+        assert before.usable
+        take_over(instance)
+        after = md.book("BINANCE:S1")
+        assert after is not None
+        assert not after.usable
+        assert after.seq == before.seq
+
+
 def check_whole(log: list[np.void], ring_next: int, reader: Reader, md: MarketData) -> None:
     """Check that every record was delivered once, in order, and the cells are the log's state."""
     assert [int(tick["seq"]) for tick in log] == list(range(1, len(log) + 1))

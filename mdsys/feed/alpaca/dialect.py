@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, ClassVar, Final, Literal
 
+from mdsys.feed.event_dialect import EventSession, frame, frames
 from mdsys.feed.venue import Limits, Message, Window
 from mdsys.sim.dialect import (
     Book,
@@ -34,8 +35,6 @@ from mdsys.sim.dialect import (
 )
 
 MESSAGE_SIZE_MAX: Final = 16_384
-EVENTS_MAX: Final = 1_000
-"""Of one frame."""
 
 _KINDS: Final[Mapping[str, Kind]] = {"trades": "trade", "quotes": "quote", "orderbooks": "depth"}
 _STOCKS: Final = (
@@ -57,11 +56,6 @@ _ERRORS: Final = {
     407: "slow client",
     410: "invalid subscribe action for this feed",
 }
-
-
-def frame(*events: Mapping[str, Any]) -> str:
-    """Return events as one frame."""
-    return json.dumps(events, separators=(",", ":"))
 
 
 def error(code: int, words: str | None = None) -> str:
@@ -109,28 +103,16 @@ class Alpaca(Dialect):
         return super().breach(what)
 
 
-class AlpacaSession(Session):
+class AlpacaSession(EventSession):
     """One client's socket."""
 
     def __init__(self, dialect: Dialect, client: Client, *, is_crypto: bool) -> None:
         super().__init__(dialect, client)
         self._streams_max = dialect.limits.streams_per_connection
         self._is_crypto = is_crypto
-        self._key = ""
         self._lists: dict[str, dict[str, None]] = {
             name: {} for name in (_CRYPTO if is_crypto else _STOCKS)
         }
-        self._pending: list[str] = []
-
-    @property
-    def key(self) -> str:
-        """What its connections are counted by, once it has authenticated."""
-        return self._key
-
-    @property
-    def secret(self) -> str:
-        """What a fault may expire."""
-        return self._key
 
     def greet(self) -> Sequence[Message]:
         """Welcome it."""
@@ -192,7 +174,7 @@ class AlpacaSession(Session):
             if name == "trades" and not self._is_crypto:
                 for other in _WITH_TRADES:
                     self._lists[other][each.name] = None
-        return [self._listing(), *_frames(books)]
+        return [self._listing(), *frames(books)]
 
     def _count(self) -> int:
         return len(self._lists["trades"]) + len(self._lists["quotes"])
@@ -223,19 +205,15 @@ class AlpacaSession(Session):
             self._pending.append(self._book(event, is_whole=False))
         return None
 
-    def flush(self) -> Sequence[Message]:
-        """Return what has come since, in as few frames as may be."""
-        pending, self._pending = self._pending, []
-        return _frames(pending)
-
     def _trade(self, event: Trade) -> str:
         symbol = event.symbol
-        head = f'{{"T":"t","S":"{symbol.name}","i":{event.id}'
-        price, size = number(symbol.price(event.price)), number(symbol.size(event.size))
-        end = f'"p":{price},"s":{size},"t":"{rfc3339(event.time_ns)}"}}'
+        head = f'{{"T":"t","S":"{symbol.name}"'
+        traded = f'"p":{number(symbol.price(event.price))},"s":{number(symbol.size(event.size))}'
+        time = f'"t":"{rfc3339(event.time_ns)}"'
         if self._is_crypto:
-            return f'{head},"tks":"{"B" if event.side == "buy" else "S"}",{end}'
-        return f'{head},"x":"V","c":["@","I"],"z":"A",{end}'
+            side = "B" if event.side == "buy" else "S"
+            return f'{head},{traded},{time},"i":{event.id},"tks":"{side}"}}'
+        return f'{head},"i":{event.id},"x":"V",{traded},"c":["@","I"],"z":"A",{time}}}'
 
     def _quote(self, event: Quote) -> str:
         symbol = event.symbol
@@ -264,10 +242,6 @@ def _rows(symbol: Symbol, levels: Sequence[Level]) -> str:
         for level in levels
     )
     return f"[{','.join(rows)}]"
-
-
-def _frames(events: Sequence[str]) -> list[Message]:
-    return [f"[{','.join(events[i : i + EVENTS_MAX])}]" for i in range(0, len(events), EVENTS_MAX)]
 
 
 def _is_list_of_names(names: object) -> bool:

@@ -16,35 +16,29 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 
-from mdsys.errors import ProtocolError
 from mdsys.feed.alpaca.reference import ReferenceDecoder
+from mdsys.feed.event_venue import EventTalk, EventVenue, no_events
 from mdsys.feed.frame import SymbolInfo
 from mdsys.feed.venue import (
     Busy,
     Confirmed,
     Decoder,
     Denied,
-    Dial,
     Event,
     Fetch,
-    Limits,
     Message,
     Notice,
-    Opened,
     Refused,
     Removed,
     Resolution,
     Resolve,
     Secret,
     Stream,
-    VenueDefaults,
-    Window,
 )
 
 LISTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -84,7 +78,7 @@ class _Request(NamedTuple):
     adds: bool
 
 
-class AlpacaTalk:
+class AlpacaTalk(EventTalk):
     """One socket's conversation.
 
     Requests are answered in their order, each by the whole list of what is subscribed, or by an
@@ -92,16 +86,11 @@ class AlpacaTalk:
     """
 
     def __init__(self, secret: Secret) -> None:
-        self._auth = msgspec.json.encode(
+        super().__init__(
             {"action": "auth", "key": secret.get("key", ""), "secret": secret.get("secret", "")}
-        ).decode()
-        self._is_open = False
+        )
         self._asked: deque[_Request] = deque()
         self._held: Mapping[str, dict[str, Stream]] = {channel: {} for channel in LISTS}
-
-    def opening(self) -> Sequence[Message]:
-        """Return the authentication, which must come within 10 s."""
-        return [self._auth]
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> Sequence[Message]:
         """Return the message that adds ``streams`` to the list."""
@@ -111,21 +100,14 @@ class AlpacaTalk:
         """Return the message that takes ``streams`` off the list."""
         return self._ask(_Request(request_id, tuple(streams), adds=False))
 
-    def keepalive(self) -> Message | None:
-        """Return None: a WebSocket PING will do."""
-        return None
-
     def hear(self, frame: bytes) -> Iterable[Event]:
         """Read the control events of a frame; market data among them is the decoder's.
 
         Raises:
             ProtocolError: It is no array of events.
         """
-        try:
-            events = _EVENTS.decode(frame)
-            return [heard for event in events for heard in self._hear(event)]
-        except msgspec.DecodeError as error:
-            raise ProtocolError(f"no array of events: {frame[:120]!r}: {error}") from error
+        with no_events(frame):
+            return [heard for event in _EVENTS.decode(frame) for heard in self._hear(event)]
 
     def _ask(self, request: _Request) -> Sequence[Message]:
         self._asked.append(request)
@@ -140,9 +122,8 @@ class AlpacaTalk:
         kind = _value(event, "T")
         words = str(_value(event, "msg"))[:200]
         if kind == "success":
-            if words == "authenticated" and not self._is_open:
-                self._is_open = True
-                yield Opened()
+            if words == "authenticated":
+                yield from self._authenticated()
         elif kind == "error":
             yield self._error(_value(event, "code"), words)
         elif kind == "subscription":
@@ -230,36 +211,21 @@ def _resolution(symbol: str) -> Resolution:
 
 
 @dataclass(frozen=True, slots=True)
-class AlpacaVenue(VenueDefaults):
+class AlpacaVenue(EventVenue):
     """Alpaca; see mdsys.feed.venue.Venue."""
 
     name: str = "alpaca"
     url: str = f"wss://stream.data.alpaca.markets{PATH}"
+    path: str = PATH
     decoder: str | None = "alpaca"
     channels: Collection[str] = tuple(LISTS)
-    limits: Limits = field(
-        default=Limits(
-            connections=1,
-            streams_per_message=400,  # some 8 KB
-            messages=(Window(10, 1.0),),  # ours: none is published
-            connects=(Window(1, 1.0),),
-        )
-    )
-    opens: bool = True
     groups_by_channel: bool = True  # not that it must: but its errors are about a channel
     credential_fields: tuple[str, ...] = ("key", "secret")
-    silence_s: float | None = 30.0
-    keepalive_s: float | None = 10.0
     resolve: Resolve | None = scales
 
     def spelled(self, symbol: str) -> str:
         """Return it in capitals and without blanks: ``BRK.B``, ``BTC/USD``."""
         return "".join(symbol.split()).upper()
-
-    def dial(self, base: str, secret: Secret) -> Dial:  # noqa: ARG002 - it is said on the socket
-        """Return ``base``, of which the path chooses the stream; without one `PATH`."""
-        url = base if urlsplit(base).path.strip("/") else base.rstrip("/") + PATH
-        return Dial(url, url)
 
     def talk(self, secret: Secret) -> AlpacaTalk:
         """Return the conversation of a fresh socket."""

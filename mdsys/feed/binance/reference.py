@@ -8,16 +8,14 @@ have and their types, the symbol, then prices and sizes in the record's order.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
-from itertools import accumulate
 from typing import Final, NamedTuple, NoReturn
 
 import msgspec
 
-from mdsys.feed.frame import FRAME_SIZE_MAX, JSON_DEPTH_MAX, FrameResult, Record, SymbolInfo
+from mdsys.feed.frame import FrameResult, Record, Refused, SymbolInfo, check_json, malformed
 from mdsys.feed.sequence import Announce, Order, Sequence
 from mdsys.record.fixed import FixedError, FixedProblem, to_fixed
 from mdsys.record.record import ABSENT, Flag, Kind, Status
@@ -26,7 +24,6 @@ _Fields = dict[str, msgspec.Raw]
 _OBJECT = msgspec.json.Decoder(_Fields)
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
-_IN_QUOTES = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 CONDITIONS: Final[Mapping[str, int]] = {"MARKET": 0, "INSURANCE_FUND": 1, "ADL": 2, "NA": 3}
 """A USD-M trade's X -> the record's conditions."""
@@ -35,12 +32,6 @@ CONDITION_OTHER: Final = 255
 _ANSWER_KEYS = ("id", "result", "error", "code")
 _ID_MAX = (1 << 63) - 2  # so that the id after it fits too
 _TEXT_SIZE_MAX = 127  # bytes of a number in text form
-
-
-class _Refused(Exception):
-    def __init__(self, result: FrameResult) -> None:
-        super().__init__(result)
-        self.result = result
 
 
 class _Arrival(NamedTuple):
@@ -84,7 +75,7 @@ class ReferenceDecoder:
         records: list[Record] = []
         try:
             self._message(_fields(frame), _Arrival(ts_recv, connection), records)
-        except _Refused as refused:
+        except Refused as refused:
             return refused.result, records
         return FrameResult.OK, records
 
@@ -92,7 +83,7 @@ class ReferenceDecoder:
         if "e" in fields:
             event = _text(fields["e"])
         elif any(key in fields for key in _ANSWER_KEYS):
-            raise _Refused(FrameResult.CONTROL)
+            raise Refused(FrameResult.CONTROL)
         else:
             event = "bookTicker" if "u" in fields else ""  # spot sends that one without "e"
         if event == "trade":
@@ -102,9 +93,9 @@ class ReferenceDecoder:
         elif event == "depthUpdate":
             self._depth(fields, arrival, out)
         elif event == "serverShutdown":
-            raise _Refused(FrameResult.CONTROL)
+            raise Refused(FrameResult.CONTROL)
         else:
-            raise _Refused(FrameResult.UNKNOWN_EVENT)
+            raise Refused(FrameResult.UNKNOWN_EVENT)
 
     def _trade(self, fields: _Fields, arrival: _Arrival, out: list[Record]) -> None:
         name, ts_event = _text(_value(fields, "s")), _time(fields)
@@ -115,7 +106,7 @@ class ReferenceDecoder:
         if "X" in fields:
             conditions = CONDITIONS.get(_text(fields["X"]), CONDITION_OTHER)
         if maker not in (b"true", b"false"):
-            _malformed()
+            malformed()
         symbol = self._symbol(name)
         values = _values(numbers, [symbol.price_scale, symbol.size_scale])
         sequence = self._sequences[Kind.TRADE, symbol.symbol_id]
@@ -157,11 +148,11 @@ class ReferenceDecoder:
         first, latest = _uint(_value(fields, "U")), _uint(_value(fields, "u"))
         sides = [bytes(_value(fields, key)) for key in "ba"]
         if first > latest or not all(side.startswith(b"[") for side in sides):
-            _malformed()
+            malformed()
         if self._futures:
             first = _uint(_value(fields, "pu")) + 1
             if first > latest:
-                _malformed()
+                malformed()
         symbol = self._symbol(name)
         levels = _levels(sides, symbol)
         sequence = self._sequences[Kind.LEVEL, symbol.symbol_id]
@@ -179,53 +170,38 @@ class ReferenceDecoder:
     def _symbol(self, name: str) -> SymbolInfo:
         symbol = self._symbols.get(name)
         if symbol is None:
-            raise _Refused(FrameResult.UNKNOWN_SYMBOL)
+            raise Refused(FrameResult.UNKNOWN_SYMBOL)
         return symbol
 
 
 def _fields(frame: bytes) -> _Fields:
     """Return the message's values as they are written, the ``data`` of a combined stream's."""
-    if len(frame) > FRAME_SIZE_MAX:
-        raise _Refused(FrameResult.TOO_LONG)
+    check_json(frame)
     try:
-        str(frame, "utf-8")
-        if _nesting(frame) > JSON_DEPTH_MAX:
-            _malformed()
         fields = _OBJECT.decode(frame)
         if bytes(fields.get("data", b"")).startswith(b"{"):
             fields = _OBJECT.decode(fields["data"])
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
-        _malformed()
+    except msgspec.DecodeError:
+        malformed()
     return fields
-
-
-def _nesting(frame: bytes) -> int:
-    if frame.count(b"[") + frame.count(b"{") <= JSON_DEPTH_MAX:
-        return 0  # cannot be too deep
-    steps = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-    return max(accumulate(steps.get(byte, 0) for byte in _IN_QUOTES.sub(b"", frame)))
-
-
-def _malformed() -> NoReturn:
-    raise _Refused(FrameResult.MALFORMED)
 
 
 def _value(fields: _Fields, key: str) -> msgspec.Raw:
     if key not in fields:
-        _malformed()
+        malformed()
     return fields[key]
 
 
 def _text(raw: msgspec.Raw) -> str:
     if not bytes(raw).startswith(b'"'):
-        _malformed()
+        malformed()
     return _STRING.decode(raw)
 
 
 def _uint(raw: msgspec.Raw) -> int:
     text = bytes(raw)
     if not text.isdigit() or len(text) > 19 or int(text) > _ID_MAX:
-        _malformed()
+        malformed()
     return int(text)
 
 
@@ -235,7 +211,7 @@ def _number(raw: msgspec.Raw) -> str:
     if text.startswith(b'"'):
         return _STRING.decode(raw)
     if text[:1] not in b"-0123456789":
-        _malformed()
+        malformed()
     return text.decode()
 
 
@@ -247,7 +223,7 @@ def _time(fields: _Fields) -> int:
             written = _uint(fields[key])
             ts_event = written * (1_000_000 if written < 10**13 else 1_000)  # ms, or us
             if ts_event >= 1 << 63:
-                _malformed()
+                malformed()
     return ts_event
 
 
@@ -256,12 +232,12 @@ def _values(texts: Items[str], scales: Items[int]) -> list[int] | None:
     values = []
     for text, scale in zip(texts, scales, strict=True):
         if len(text.encode()) > _TEXT_SIZE_MAX:
-            _malformed()
+            malformed()
         try:
             values.append(to_fixed(text, scale))
         except FixedError as error:
             if error.problem is FixedProblem.SYNTAX:
-                _malformed()
+                malformed()
             return None
     return values
 
@@ -271,10 +247,10 @@ def _levels(sides: Items[bytes], symbol: SymbolInfo) -> list[tuple[Flag, int, in
     for side, rows in zip((Flag.BUY, Flag.SELL), sides, strict=True):
         for row in _ARRAY.decode(rows):
             if not bytes(row).startswith(b"["):
-                _malformed()
+                malformed()
             cells = _ARRAY.decode(row)
             if len(cells) < 2:  # more than two are fine: spot sent an empty list there until 2019
-                _malformed()
+                malformed()
             values = []
             for cell, scale in zip(cells, (symbol.price_scale, symbol.size_scale), strict=False):
                 value = _values([_number(cell)], [scale])
@@ -282,7 +258,7 @@ def _levels(sides: Items[bytes], symbol: SymbolInfo) -> list[tuple[Flag, int, in
                     return None
                 values += value
             if values[1] < 0:  # no quantity
-                _malformed()
+                malformed()
             levels.append((side, values[0], values[1]))
     return levels
 
@@ -326,4 +302,4 @@ def _refuse_value(
     symbol: SymbolInfo, first: int, latest: int, arrival: _Arrival, out: list[Record]
 ) -> NoReturn:
     out.append(_status(symbol, Status.VALUE_REFUSED, first, latest, arrival))
-    raise _Refused(FrameResult.VALUE)
+    raise Refused(FrameResult.VALUE)

@@ -19,24 +19,21 @@ repositories have captured in 2025 and 2026.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mdsys.errors import ProtocolError
 from mdsys.feed.coinbase.advanced_reference import AdvancedReference
-from mdsys.feed.coinbase.ledger import Ledger
+from mdsys.feed.coinbase.ledger import Pair
+from mdsys.feed.coinbase.venue import CoinbaseTalk, CoinbaseVenue, compact
 from mdsys.feed.frame import SymbolInfo
 from mdsys.feed.venue import (
     Decoder,
-    Event,
     Limits,
     Message,
     Secret,
     Stream,
     Talk,
-    VenueDefaults,
     Window,
 )
 
@@ -51,11 +48,11 @@ CHANNEL_NAMES: Final = {
 HEARTBEATS: Final = "heartbeats"
 
 
-class AdvancedTalk:
-    """The conversation on one socket; see mdsys.feed.venue.Talk."""
+class AdvancedTalk(CoinbaseTalk):
+    """The conversation on one socket."""
 
     def __init__(self) -> None:
-        self._ledger = Ledger(CHANNEL_NAMES)
+        super().__init__(CHANNEL_NAMES)
 
     def opening(self) -> Sequence[Message]:
         """Return the heartbeats' subscription: it also is the one that must come within 5 s."""
@@ -80,43 +77,26 @@ class AdvancedTalk:
             messages.append(_request(kind, name, asked[name]))
         return messages
 
-    def hear(self, frame: bytes) -> Iterable[Event]:
-        """Read a list of subscriptions, or an error.
-
-        Raises:
-            ProtocolError: It is neither.
-        """
-        try:
-            fields: Any = json.loads(frame)
-            if fields.get("channel") == "subscriptions":
-                pairs = {
-                    (name, product)
-                    for event in fields["events"]
-                    for name, products in event["subscriptions"].items()
-                    for product in products or ()
-                }
-                return self._ledger.listed(pairs)
-            if fields["type"] == "error":
-                words = fields.get("message") or fields.get("reason") or "error"
-                return self._ledger.failed(str(words))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ProtocolError(f"not an answer: {frame[:120]!r}") from error
-        raise ProtocolError(f"not an answer: {frame[:120]!r}")
-
-    def keepalive(self) -> Message | None:
-        """Return None: a PING will do."""
-        return None
+    def _listed(self, fields: Any) -> set[Pair] | None:
+        if fields.get("channel") != "subscriptions":
+            return None
+        return {
+            (name, product)
+            for event in fields["events"]
+            for name, products in event["subscriptions"].items()
+            for product in products or ()
+        }
 
 
 def _request(kind: str, channel: str, products: Sequence[str] = ()) -> str:
     fields: dict[str, Any] = {"type": kind}
     if products:
         fields["product_ids"] = list(products)
-    return json.dumps({**fields, "channel": channel}, separators=(",", ":"))
+    return compact({**fields, "channel": channel})
 
 
 @dataclass(frozen=True, slots=True)
-class CoinbaseAdvanced(VenueDefaults):
+class CoinbaseAdvanced(CoinbaseVenue):
     """The venue; see mdsys.feed.venue.Venue."""
 
     name: str = "coinbase_advanced"
@@ -131,12 +111,6 @@ class CoinbaseAdvanced(VenueDefaults):
             address_messages=(Window(8, 1.0),),
         )
     )
-    silence_s: float | None = 10.0
-    """Heartbeats come each second."""
-
-    def spelled(self, symbol: str) -> str:
-        """Return it in capitals and without blanks."""
-        return "".join(symbol.split()).upper()
 
     def talk(self, secret: Secret) -> Talk:  # noqa: ARG002 - public channels
         """Return the conversation of a fresh socket."""

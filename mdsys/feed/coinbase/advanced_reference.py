@@ -10,7 +10,6 @@ from mdsys.feed.coinbase.values import (
     Fields,
     array_of,
     id_of,
-    malformed,
     maybe_string,
     number,
     object_fields,
@@ -18,8 +17,9 @@ from mdsys.feed.coinbase.values import (
     string,
     time_of,
 )
-from mdsys.feed.frame import FrameResult, SymbolInfo
-from mdsys.feed.sequence import Ids
+from mdsys.feed.frame import FrameResult, SymbolInfo, malformed
+from mdsys.feed.sequence import Ids, Order
+from mdsys.feed.sequence import Sequence as Numbering
 from mdsys.feed.venue import CHANNELS
 from mdsys.record.record import ABSENT, Flag, Status
 
@@ -37,14 +37,14 @@ class AdvancedReference(Reference):
     """Advanced Trade: a numbered envelope, and in it an array of events.
 
     Only a frame that is right has its number noted: one that is refused leaves a hole, and the next
-    one tells of the loss and takes the books out of step.
+    one tells of the loss and takes the books out of step. One that fills a hole is late.
     """
 
     def __init__(
         self, symbols: Mapping[str, SymbolInfo], channels: Collection[str] = CHANNELS
     ) -> None:
         super().__init__(symbols, channels)
-        self._expected: dict[int, int] = {}  # connection -> next sequence_num
+        self._numbers: dict[int, Numbering] = {}  # connection -> sequence_num + 1: 0 is none
 
     def message(self, fields: Fields) -> FrameResult:
         """Judge the whole frame, note its number, and publish its events."""
@@ -58,8 +58,8 @@ class AdvancedReference(Reference):
             malformed()
         reader = _READERS.get(channel)
         if reader is None:
-            fresh = self._is_fresh(sequence)
-            if channel == "subscriptions" and fresh:
+            again = self._order(sequence) is Order.AGAIN
+            if channel == "subscriptions" and not again:
                 return FrameResult.CONTROL
             known = channel in ("subscriptions", "heartbeats")
             return FrameResult.OK if known else FrameResult.UNKNOWN_EVENT
@@ -69,20 +69,24 @@ class AdvancedReference(Reference):
             for raw in array_of(fields.get("events", b""))
             for item in _advanced_event(raw, reader, ts_sent)
         ]
-        return self.publish(events) if self._is_fresh(sequence) else FrameResult.OK
+        order = self._order(sequence)
+        if order is Order.AGAIN:
+            return FrameResult.OK
+        return self.publish(events, late=order is Order.LATE)
 
-    def _is_fresh(self, sequence: int) -> bool:
+    def _order(self, sequence: int) -> Order:
         """Note a frame's number; a hole takes the connection's books out of step."""
-        expected = self._expected.get(self.connection, 0)
-        if expected != 0 and sequence < expected:
-            return False
-        self._expected[self.connection] = sequence + 1
-        if expected != 0 and sequence > expected:
-            self.status(None, Status.GAP, expected, sequence - 1)
+        numbers = self._numbers.setdefault(self.connection, Numbering())
+
+        def announce(first: int, last: int) -> None:
+            self.status(None, Status.GAP, first - 1, last - 1)
             for symbol in self.symbols.values():
                 if self.books.get(symbol.symbol_id) == self.connection:
                     self.unsync(symbol)
-        return True
+
+        order = numbers.order(sequence + 1, sequence + 1, announce, restarts=False)
+        numbers.note(sequence + 1)
+        return order
 
 
 class _Reader(NamedTuple):

@@ -7,14 +7,14 @@ frames and in issues of public repositories: see exchange.py and advanced.py for
 from __future__ import annotations
 
 import json
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 from mdsys.feed.coinbase.advanced import COINBASE_ADVANCED
 from mdsys.feed.coinbase.exchange import COINBASE_EXCHANGE
+from mdsys.feed.coinbase.venue import compact
+from mdsys.record.rfc3339 import rfc3339_text
 from mdsys.sim.dialect import (
     Client,
     Depth,
@@ -40,21 +40,6 @@ RECENT_COUNT_MAX: Final = 10
 
 _MAKER: Final = {"buy": "sell", "sell": "buy"}
 """Aggressor's side -> the other."""
-
-
-@lru_cache(maxsize=4)
-def _second(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-
-
-def _time(ns: int, digits: int = 6) -> str:
-    """Return a time as RFC 3339 text."""
-    seconds, fraction = divmod(ns, 10**9)
-    return f"{_second(seconds)}.{fraction // 10 ** (9 - digits):0{digits}d}Z"
-
-
-def _dumps(fields: Mapping[str, Any]) -> str:
-    return json.dumps(fields, separators=(",", ":"))
 
 
 class _Coinbase(Dialect):
@@ -207,7 +192,7 @@ class _ExchangeSession(_CoinbaseSession):
                 for side, levels in (("asks", book.asks), ("bids", book.bids))
             }
             fields = {"type": "snapshot", "product_id": symbol.name, **rows}
-            return _dumps({**fields, "time": _time(book.time_ns)})
+            return compact({**fields, "time": rfc3339_text(book.time_ns, 6)})
         trade = self.dialect.last(symbol)
         if channel == "matches" and trade is not None:
             return _match("last_match", trade)
@@ -219,7 +204,7 @@ class _ExchangeSession(_CoinbaseSession):
             {"name": names.get(name, name), "product_ids": list(products), "account_ids": None}
             for name, products in self.products.items()
         ]
-        return _dumps({"type": "subscriptions", "channels": channels})
+        return compact({"type": "subscriptions", "channels": channels})
 
     def render(self, event: Event) -> Message | None:
         if isinstance(event, Trade):
@@ -230,7 +215,7 @@ class _ExchangeSession(_CoinbaseSession):
         return _l2update(event)
 
     def heartbeat(self) -> Sequence[Message]:
-        now = _time(self.market.time_ns)
+        now = rfc3339_text(self.market.time_ns, 6)
         return [
             f'{{"type":"heartbeat","last_trade_id":0,"product_id":"{product}",'
             f'"sequence":1,"time":"{now}"}}'
@@ -246,7 +231,7 @@ def _channel(each: Any, fields: Mapping[str, Any]) -> tuple[str, Sequence[str]]:
 
 
 def _error(message: str, reason: str) -> str:
-    return _dumps({"type": "error", "message": message, "reason": reason})
+    return compact({"type": "error", "message": message, "reason": reason})
 
 
 def _match(kind: str, trade: Trade) -> str:
@@ -257,7 +242,7 @@ def _match(kind: str, trade: Trade) -> str:
         f'"taker_order_id":"b7bad429-a599-4ace-942a-3b7d5674f4d4",'
         f'"side":"{_MAKER[trade.side]}","size":"{symbol.size(trade.size)}",'
         f'"price":"{symbol.price(trade.price)}","product_id":"{symbol.name}",'
-        f'"sequence":{trade.id},"time":"{_time(trade.time_ns)}"}}'
+        f'"sequence":{trade.id},"time":"{rfc3339_text(trade.time_ns, 6)}"}}'
     )
 
 
@@ -267,7 +252,7 @@ def _ticker(quote: Quote, last: Trade | None) -> str:
     traded = ""
     if last is not None:
         traded = (
-            f',"side":"{last.side}","time":"{_time(quote.time_ns)}","trade_id":{last.id},'
+            f',"side":"{last.side}","time":"{rfc3339_text(quote.time_ns, 6)}","trade_id":{last.id},'
             f'"last_size":"{symbol.size(last.size)}"'
         )
     return (
@@ -290,7 +275,7 @@ def _l2update(depth: Depth) -> str:
     )
     return (
         f'{{"type":"l2update","product_id":"{symbol.name}","changes":[{changes}],'
-        f'"time":"{_time(depth.time_ns)}"}}'
+        f'"time":"{rfc3339_text(depth.time_ns, 6)}"}}'
     )
 
 
@@ -328,11 +313,11 @@ class _AdvancedSession(_CoinbaseSession):
             kind, channel = fields["type"], fields["channel"]
             products = list(fields.get("product_ids") or ())
         except (ValueError, TypeError, KeyError, AttributeError):
-            return [_dumps({"type": "error", "message": "failed to parse message"})]
+            return [compact({"type": "error", "message": "failed to parse message"})]
         if kind not in ("subscribe", "unsubscribe") or (
             channel != "heartbeats" and channel not in self.kinds
         ):
-            return [_dumps({"type": "error", "message": "authentication failure"})]
+            return [compact({"type": "error", "message": "authentication failure"})]
         firsts: list[Message] = []
         if channel == "heartbeats":
             self._beats = kind == "subscribe"
@@ -368,7 +353,7 @@ class _AdvancedSession(_CoinbaseSession):
         number = self._number
         self._number += 1
         return (
-            f'{{"channel":"{channel}","timestamp":"{_time(self.market.time_ns, 9)}",'
+            f'{{"channel":"{channel}","timestamp":"{rfc3339_text(self.market.time_ns, 9)}",'
             f'"sequence_num":{number},"events":[{event}]}}'
         )
 
@@ -376,7 +361,7 @@ class _AdvancedSession(_CoinbaseSession):
         listed = {name: list(products) for name, products in self.products.items()}
         if self._beats:
             listed["heartbeats"] = ["heartbeats"]
-        return self._frame("subscriptions", _dumps({"subscriptions": listed}))
+        return self._frame("subscriptions", compact({"subscriptions": listed}))
 
     def render(self, event: Event) -> Message | None:
         if isinstance(event, Trade):
@@ -399,13 +384,13 @@ class _AdvancedSession(_CoinbaseSession):
         if not self._beats:
             return ()
         self._beat_count += 1
-        now = _time(self.market.time_ns, 9).replace("T", " ").removesuffix("Z")
+        now = rfc3339_text(self.market.time_ns, 9).replace("T", " ").removesuffix("Z")
         event = {"current_time": f"{now} +0000 UTC", "heartbeat_counter": self._beat_count}
-        return [self._frame("heartbeats", _dumps(event))]
+        return [self._frame("heartbeats", compact(event))]
 
 
 def _updates(symbol: Symbol, time_ns: int, bids: Iterable[Any], asks: Iterable[Any]) -> str:
-    now = _time(time_ns)
+    now = rfc3339_text(time_ns, 6)
     return ",".join(
         f'{{"side":"{side}","event_time":"{now}","price_level":"{symbol.price(level.price)}",'
         f'"new_quantity":"{symbol.size(level.size)}"}}'
@@ -422,7 +407,7 @@ def _trades(kind: str, trades: Iterable[Trade]) -> str:
     written: Callable[[Trade], str] = lambda trade: (  # noqa: E731 - one line of a frame
         f'{{"product_id":"{trade.symbol.name}","trade_id":"{trade.id}",'
         f'"price":"{trade.symbol.price(trade.price)}","size":"{trade.symbol.size(trade.size)}",'
-        f'"time":"{_time(trade.time_ns)}","side":"{_MAKER[trade.side].upper()}"}}'
+        f'"time":"{rfc3339_text(trade.time_ns, 6)}","side":"{_MAKER[trade.side].upper()}"}}'
     )
     return f'{{"type":"{kind}","trades":[{",".join(map(written, trades))}]}}'
 

@@ -14,24 +14,21 @@ rate-limits and errors. They name limits by address only, none by socket.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from mdsys.errors import ProtocolError
 from mdsys.feed.coinbase.exchange_reference import ExchangeReference
-from mdsys.feed.coinbase.ledger import Ledger, Pair
+from mdsys.feed.coinbase.ledger import Pair
+from mdsys.feed.coinbase.venue import CoinbaseTalk, CoinbaseVenue, compact
 from mdsys.feed.frame import SymbolInfo
 from mdsys.feed.venue import (
     Decoder,
-    Event,
     Limits,
     Message,
     Secret,
     Stream,
     Talk,
-    VenueDefaults,
     Window,
 )
 
@@ -49,11 +46,11 @@ BOOK_NAMES: Final = frozenset({"level2", "level2_batch", "level2_50"})
 HEARTBEAT: Final = "heartbeat"
 
 
-class ExchangeTalk:
-    """The conversation on one socket; see mdsys.feed.venue.Talk."""
+class ExchangeTalk(CoinbaseTalk):
+    """The conversation on one socket."""
 
     def __init__(self) -> None:
-        self._ledger = Ledger(CHANNEL_NAMES)
+        super().__init__(CHANNEL_NAMES)
         self._beats = False  # whether the heartbeat of some product is subscribed
 
     def opening(self) -> Sequence[Message]:
@@ -71,34 +68,17 @@ class ExchangeTalk:
         """Return one message. Quote and ticker come by one channel and end together."""
         return (_request("unsubscribe", self._ledger.note(streams, request_id, removes=True)),)
 
-    def hear(self, frame: bytes) -> Iterable[Event]:
-        """Read a list of subscriptions, or an error.
-
-        Raises:
-            ProtocolError: It is neither.
-        """
-        try:
-            fields: Any = json.loads(frame)
-            kind = fields["type"]
-            if kind == "subscriptions":
-                pairs = _pairs(fields["channels"])
-                self._beats = any(name == HEARTBEAT for name, _ in pairs)
-                return self._ledger.listed(pairs)
-            if kind == "error":
-                words = [str(fields[key]) for key in ("message", "reason") if fields.get(key)]
-                return self._ledger.failed(": ".join(words) or "error")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ProtocolError(f"not an answer: {frame[:120]!r}") from error
-        raise ProtocolError(f"not an answer: {frame[:120]!r}")
-
-    def keepalive(self) -> Message | None:
-        """Return None: a PING will do."""
-        return None
+    def _listed(self, fields: Any) -> set[Pair] | None:
+        if fields["type"] != "subscriptions":
+            return None
+        pairs = _pairs(fields["channels"])
+        self._beats = any(name == HEARTBEAT for name, _ in pairs)
+        return pairs
 
 
 def _request(kind: str, asked: Mapping[str, Sequence[str]]) -> str:
     channels = [{"name": name, "product_ids": list(ids)} for name, ids in asked.items()]
-    return json.dumps({"type": kind, "channels": channels}, separators=(",", ":"))
+    return compact({"type": kind, "channels": channels})
 
 
 def _pairs(channels: Any) -> set[Pair]:
@@ -111,7 +91,7 @@ def _pairs(channels: Any) -> set[Pair]:
 
 
 @dataclass(frozen=True, slots=True)
-class CoinbaseExchange(VenueDefaults):
+class CoinbaseExchange(CoinbaseVenue):
     """The venue; see mdsys.feed.venue.Venue."""
 
     name: str = "coinbase_exchange"
@@ -125,12 +105,6 @@ class CoinbaseExchange(VenueDefaults):
             address_messages=(Window(100, 1.0),),
         )
     )
-    silence_s: float | None = 10.0
-    """Heartbeats come each second."""
-
-    def spelled(self, symbol: str) -> str:
-        """Return it in capitals and without blanks."""
-        return "".join(symbol.split()).upper()
 
     def talk(self, secret: Secret) -> Talk:  # noqa: ARG002 - public channels
         """Return the conversation of a fresh socket."""

@@ -9,17 +9,15 @@ from mdsys.feed.coinbase.reference import Depth, Reference, Ticker, Trade
 from mdsys.feed.coinbase.values import (
     BARE_NUMBER,
     Fields,
-    Refused,
     array_of,
     id_of,
-    malformed,
     maybe_string,
     number,
     optional_number,
     string,
     time_of,
 )
-from mdsys.feed.frame import FrameResult
+from mdsys.feed.frame import FrameResult, Refused, malformed
 from mdsys.feed.sequence import Ids
 from mdsys.record.record import ABSENT, Flag
 

@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from mdsys.feed.coinbase.values import Fields, Refused, fixed_values, frame_fields
-from mdsys.feed.frame import FrameResult, Record, SymbolInfo
+from mdsys.feed.coinbase.values import Fields, fixed_values, frame_fields
+from mdsys.feed.frame import NO_LEVEL, FrameResult, Record, Refused, SymbolInfo
 from mdsys.feed.sequence import Ids, Order
 from mdsys.feed.sequence import Sequence as Numbering
 from mdsys.feed.venue import CHANNELS
@@ -97,12 +97,14 @@ class Reference:
         """Read one message and publish what it holds: the feed's own."""
         raise NotImplementedError
 
-    def publish(self, events: Iterable[Trade | Ticker | Depth]) -> FrameResult:
+    def publish(
+        self, events: Iterable[Trade | Ticker | Depth], *, late: bool = False
+    ) -> FrameResult:
         """Publish each event; the result is the first that is not right."""
-        results = [self._event(event) for event in events]
+        results = [self._event(event, late=late) for event in events]
         return next((result for result in results if result), FrameResult.OK)
 
-    def _event(self, event: Trade | Ticker | Depth) -> FrameResult:
+    def _event(self, event: Trade | Ticker | Depth, *, late: bool) -> FrameResult:
         symbol = self.symbols.get(event.product)
         if symbol is None:
             return FrameResult.UNKNOWN_SYMBOL
@@ -110,7 +112,7 @@ class Reference:
             return self._trade(symbol, event)
         if isinstance(event, Ticker):
             return self._ticker(symbol, event)
-        return self._depth(symbol, event)
+        return self._depth(symbol, event, late=late)
 
     def _trade(self, symbol: SymbolInfo, trade: Trade) -> FrameResult:
         if "trade" not in self.channels:
@@ -156,8 +158,12 @@ class Reference:
                 self._record(symbol, Kind.TICKER, 0, ticker.ts_event, [*last, ABSENT])
         return result
 
-    def _depth(self, symbol: SymbolInfo, depth: Depth) -> FrameResult:
+    def _depth(self, symbol: SymbolInfo, depth: Depth, *, late: bool) -> FrameResult:
         if "book" not in self.channels:
+            return FrameResult.OK
+        if late:  # the book has gone on without these levels
+            if self.books.get(symbol.symbol_id) == self.connection:
+                self.unsync(symbol)
             return FrameResult.OK
         levels = []
         for side, price, size in depth.levels:
@@ -167,6 +173,8 @@ class Reference:
                 self.unsync(symbol)
                 return FrameResult.VALUE
             levels.append((side, values))
+        if depth.flags & Flag.SNAPSHOT and not levels:
+            levels = [(Flag(0), list(NO_LEVEL))]
         for i, (side, values) in enumerate(levels):
             last = Flag.LAST if i == len(levels) - 1 else 0
             body = [*values, ABSENT, ABSENT]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
-from typing import Final, NoReturn
+from typing import Final
 
 import msgspec
 
-from mdsys.feed.frame import FRAME_SIZE_MAX, JSON_DEPTH_MAX, FrameResult
+from mdsys.feed.frame import check_json, malformed
 from mdsys.record.fixed import FixedError, FixedProblem, to_fixed
 from mdsys.record.record import ABSENT
 from mdsys.record.rfc3339 import parse_rfc3339
@@ -22,42 +21,17 @@ BARE_NUMBER: Final = re.compile(rb"[-0-9]")
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
-_IN_QUOTES = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _TEXT_SIZE_MAX: Final = 127  # bytes of a number or time in text form
 _ID_MAX: Final = (1 << 63) - 2  # so that the id after it fits too
 
 
-class Refused(Exception):
-    """The frame as a whole cannot be taken."""
-
-    def __init__(self, result: FrameResult) -> None:
-        super().__init__(result)
-        self.result = result
-
-
-def malformed() -> NoReturn:
-    """Refuse the frame."""
-    raise Refused(FrameResult.MALFORMED)
-
-
 def frame_fields(frame: bytes) -> Fields:
     """Return the object that a frame is."""
-    if len(frame) > FRAME_SIZE_MAX:
-        raise Refused(FrameResult.TOO_LONG)
+    check_json(frame)
     try:
-        str(frame, "utf-8")
-        if _nesting(frame) > JSON_DEPTH_MAX:
-            malformed()
         return object_fields(frame)
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
+    except msgspec.DecodeError:
         malformed()
-
-
-def _nesting(frame: bytes) -> int:
-    if frame.count(b"[") + frame.count(b"{") <= JSON_DEPTH_MAX:
-        return 0  # cannot be too deep
-    steps = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-    return max(accumulate(steps.get(byte, 0) for byte in _IN_QUOTES.sub(b"", frame)))
 
 
 def object_fields(raw: bytes) -> Fields:

@@ -18,6 +18,7 @@ websocket, and Zerodha's own clients pykiteconnect (kiteconnect/ticker.py) and g
   ltp, quote and index quote packets have no time, and 0 is none.
 - A depth row without a quantity is no level. A side without a first level has no price and no size
   in a quote, and no levels in a book.
+- A full packet that is refused leaves the book of before behind: it is out of step.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import struct
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple
 
-from mdsys.feed.frame import FRAME_SIZE_MAX, FrameResult, Record, SymbolInfo
+from mdsys.feed.frame import FRAME_SIZE_MAX, NO_LEVEL, FrameResult, Record, SymbolInfo
 from mdsys.record.record import ABSENT, Flag, Kind, Status
 
 LTP: Final = 8
@@ -65,7 +66,7 @@ def price_decimals(token: bytes) -> int:
 
 
 class ReferenceDecoder:
-    """One feed's decoder; it remembers nothing.
+    """One feed's decoder; all that it remembers is whose books are usable.
 
     Args:
         symbols: By the four bytes of the token as they are sent.
@@ -75,6 +76,7 @@ class ReferenceDecoder:
     def __init__(self, symbols: Mapping[bytes, SymbolInfo], channels: Collection[str]) -> None:
         self._symbols = symbols
         self._channels = channels
+        self._usable: set[int] = set()
 
     def decode(
         self, frame: bytes, ts_recv: int, connection: int = 0
@@ -101,9 +103,14 @@ class ReferenceDecoder:
             return FrameResult.UNKNOWN_SYMBOL
         tick = self._tick(packet, symbol)
         if tick is None:
-            body = (int(Status.VALUE_REFUSED), ABSENT, ABSENT, connection)
-            status = (ts_recv, ts_recv, symbol.symbol_id, Kind.STATUS, int(Flag.LAST), 0, 0, body)
-            out.append(Record(*status))
+            said = [Status.VALUE_REFUSED]
+            if len(packet) == FULL and symbol.symbol_id in self._usable:
+                self._usable.remove(symbol.symbol_id)
+                said.append(Status.RESYNC)
+            for what in said:
+                body = (int(what), ABSENT, ABSENT, connection)
+                head = (ts_recv, ts_recv, symbol.symbol_id, Kind.STATUS, int(Flag.LAST), 0, 0)
+                out.append(Record(*head, body))
             return FrameResult.VALUE
 
         def add(kind: Kind, flags: int, body: _Values) -> None:
@@ -120,6 +127,8 @@ class ReferenceDecoder:
         if "book" in self._channels and len(packet) == FULL:
             levels = [(Flag.BUY, row) for row in tick.bids if row]
             levels += [(Flag.SELL, row) for row in tick.asks if row]
+            levels = levels or [(Flag(0), _Row(*NO_LEVEL, ABSENT))]
+            self._usable.add(symbol.symbol_id)
             for i, (side, row) in enumerate(levels):
                 last = Flag.LAST if i == len(levels) - 1 else 0
                 flags = side | Flag.SNAPSHOT | last

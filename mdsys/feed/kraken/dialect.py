@@ -9,15 +9,14 @@ the decoder that checks them shares no code with this.
 from __future__ import annotations
 
 import json
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import count
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 from mdsys.feed.kraken.venue import KRAKEN
+from mdsys.record.rfc3339 import rfc3339_text
 from mdsys.sim.dialect import (
     Breach,
     Client,
@@ -47,16 +46,6 @@ DEPTHS: Final = (10, 25, 100, 500, 1000)
 RECENT_COUNT: Final = 50
 """Trades of a snapshot."""
 _MINUTE_NS: Final = 60_000_000_000
-
-
-@lru_cache(maxsize=16)
-def _second(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-
-
-def _time(ns: int, digits: int = 6) -> str:
-    seconds, fraction = divmod(ns, 10**9)
-    return f"{_second(seconds)}.{fraction // 10 ** (9 - digits):0{digits}d}Z"
 
 
 def _dump(fields: Mapping[str, Any]) -> str:
@@ -99,8 +88,8 @@ class _Candle(NamedTuple):
         return (
             f'{{"symbol":"{symbol.name}",{prices},"trades":{self.trades},'
             f'"volume":{symbol.size(self.volume)},"vwap":{vwap},'
-            f'"interval_begin":"{_time(self.begin_ns, 9)}","interval":1,'
-            f'"timestamp":"{_time(self.begin_ns + _MINUTE_NS)}"}}'
+            f'"interval_begin":"{rfc3339_text(self.begin_ns, 9)}","interval":1,'
+            f'"timestamp":"{rfc3339_text(self.begin_ns + _MINUTE_NS, 6)}"}}'
         )
 
 
@@ -204,7 +193,7 @@ class KrakenSession(Session):
         return answers
 
     def _times(self) -> Mapping[str, str]:
-        now = _time(self.market.time_ns)
+        now = rfc3339_text(self.market.time_ns, 6)
         return {"time_in": now, "time_out": now}
 
     def _subscribe(
@@ -318,7 +307,7 @@ class KrakenSession(Session):
             f'"bid_qty":{symbol.size(bid.size)},"ask":{symbol.price(ask.price)},'
             f'"ask_qty":{symbol.size(ask.size)},"last":{price},'
             f'"volume":{symbol.size(tape.volume)},"vwap":{price},"low":{price},"high":{price},'
-            f'"change":0.0,"change_pct":0.00,"timestamp":"{_time(time_ns)}"}}'
+            f'"change":0.0,"change_pct":0.00,"timestamp":"{rfc3339_text(time_ns, 6)}"}}'
         )
 
     def flush(self) -> Sequence[Message]:
@@ -337,7 +326,7 @@ def _trade(trade: Trade) -> str:
     return (
         f'{{"symbol":"{symbol.name}","side":"{trade.side}","price":{symbol.price(trade.price)},'
         f'"qty":{symbol.size(trade.size)},"ord_type":"{("limit", "market")[trade.id % 2]}",'
-        f'"trade_id":{trade.id},"timestamp":"{_time(trade.time_ns)}"}}'
+        f'"trade_id":{trade.id},"timestamp":"{rfc3339_text(trade.time_ns, 6)}"}}'
     )
 
 
@@ -389,7 +378,7 @@ class _Sent:
             )
             for side in changes
         ]
-        stamp = "" if time_ns is None else f',"timestamp":"{_time(time_ns)}"'
+        stamp = "" if time_ns is None else f',"timestamp":"{rfc3339_text(time_ns, 6)}"'
         return (
             f'{{"symbol":"{symbol.name}","bids":[{rows[0]}],"asks":[{rows[1]}],'
             f'"checksum":{self._checksum(symbol)}{stamp}}}'

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
-from mdsys.feed.frame import FrameResult, SymbolInfo
-from mdsys.feed.json_events import Body, Publisher, malformed
+from mdsys.feed.frame import FrameResult, SymbolInfo, malformed
+from mdsys.feed.json_events import Body, Publisher
 from mdsys.feed.kraken.book import DEPTH_MAX, Book, Change, decimals_of, depth_of
 from mdsys.feed.sequence import Order, Sequence
 from mdsys.record.fixed import FixedError, to_fixed

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from mdsys.feed.frame import FrameResult, Record, SymbolInfo
-from mdsys.feed.json_events import Fields, Publisher, Refused, malformed
+from mdsys.feed.frame import FrameResult, Record, Refused, SymbolInfo, check_json, malformed
+from mdsys.feed.json_events import Fields, Publisher
 from mdsys.feed.kraken.publish import (
     CONDITION_LIMIT,
     CONDITION_MARKET,
@@ -26,7 +26,7 @@ from mdsys.feed.kraken.publish import (
     Desk,
     Rows,
 )
-from mdsys.feed.kraken.scan import array, judged, string, uint
+from mdsys.feed.kraken.scan import array, string, uint
 from mdsys.feed.venue import CHANNELS
 from mdsys.record.fixed import FixedError, to_fixed
 from mdsys.record.record import ABSENT, Flag
@@ -83,7 +83,7 @@ class KrakenDecoder:
         return publisher.result, publisher.records
 
     def _message(self, frame: bytes, publisher: Publisher, ts_recv: int) -> None:
-        judged(frame)
+        check_json(frame)
         try:
             fields = _OBJECT.decode(frame)
         except msgspec.DecodeError:

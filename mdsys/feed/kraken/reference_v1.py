@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from mdsys.feed.frame import FrameResult, Record, SymbolInfo
-from mdsys.feed.json_events import Fields, Publisher, Refused, malformed
+from mdsys.feed.frame import FrameResult, Record, Refused, SymbolInfo, check_json, malformed
+from mdsys.feed.json_events import Fields, Publisher
 from mdsys.feed.kraken.book import DEPTHS
 from mdsys.feed.kraken.publish import (
     CONDITION_LIMIT,
@@ -21,7 +21,7 @@ from mdsys.feed.kraken.publish import (
     Desk,
     Rows,
 )
-from mdsys.feed.kraken.scan import array, judged, string, uint
+from mdsys.feed.kraken.scan import array, string, uint
 from mdsys.feed.venue import CHANNELS
 from mdsys.record.fixed import FixedError, FixedProblem, to_fixed
 from mdsys.record.record import ABSENT, Flag
@@ -62,7 +62,7 @@ class KrakenV1Decoder:
         return publisher.result, publisher.records
 
     def _message(self, frame: bytes, publisher: Publisher) -> None:
-        judged(frame)
+        check_json(frame)
         try:
             whole = bytes(_ANY.decode(frame)).strip()
             if whole.startswith(b"{"):

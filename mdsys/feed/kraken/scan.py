@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import re
-from itertools import accumulate
 
 import msgspec
 
-from mdsys.feed.frame import FRAME_SIZE_MAX, JSON_DEPTH_MAX, FrameResult
-from mdsys.feed.json_events import Refused, malformed
+from mdsys.feed.frame import malformed
 
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
-_IN_QUOTES = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
-
-
-def judged(frame: bytes) -> None:
-    """Refuse a frame by its size, its encoding or its nesting; the JSON decoder judges the rest."""
-    if len(frame) > FRAME_SIZE_MAX:
-        raise Refused(FrameResult.TOO_LONG)
-    try:
-        str(frame, "utf-8")
-    except UnicodeDecodeError:
-        malformed()
-    if frame.count(b"[") + frame.count(b"{") > JSON_DEPTH_MAX:
-        steps = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-        bare = _IN_QUOTES.sub(b"", frame)
-        if max(accumulate(steps.get(byte, 0) for byte in bare)) > JSON_DEPTH_MAX:
-            malformed()
 
 
 def string(raw: msgspec.Raw | None) -> str:

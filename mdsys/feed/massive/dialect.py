@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
+from mdsys.feed.event_dialect import EventSession, frame
 from mdsys.feed.venue import Limits, Message
 from mdsys.sim.dialect import (
     Breach,
@@ -26,9 +27,6 @@ from mdsys.sim.dialect import (
     Trade,
 )
 
-EVENTS_MAX: Final = 1_000
-"""Of one frame."""
-
 _KINDS: Final[Mapping[str, Kind]] = {"T": "trade", "Q": "quote"}
 _PREFIXES: Final = frozenset({"T", "Q", "A", "AM", "LULD", "NOI", "FMV"})
 _FOR_ALL: Final = "*"
@@ -37,11 +35,6 @@ _FOR_ALL: Final = "*"
 def status(word: str, message: str) -> dict[str, str]:
     """Return a status event."""
     return {"ev": "status", "status": word, "message": message}
-
-
-def frame(*events: Mapping[str, str]) -> str:
-    """Return events as one frame."""
-    return json.dumps(events, separators=(",", ":"))
 
 
 class Massive(Dialect):
@@ -72,23 +65,8 @@ class Massive(Dialect):
         return Breach(code=0) if what == "slow" else super().breach(what)
 
 
-class MassiveSession(Session):
+class MassiveSession(EventSession):
     """One client's socket."""
-
-    def __init__(self, dialect: Dialect, client: Client) -> None:
-        super().__init__(dialect, client)
-        self._key = ""
-        self._pending: list[str] = []
-
-    @property
-    def key(self) -> str:
-        """What its connections are counted by, once it has authenticated."""
-        return self._key
-
-    @property
-    def secret(self) -> str:
-        """What a fault may expire."""
-        return self._key
 
     def greet(self) -> Sequence[Message]:
         """Welcome it."""
@@ -149,13 +127,6 @@ class MassiveSession(Session):
         elif event.kind == "quote":
             self._pending.append(_quote(event))
         return None
-
-    def flush(self) -> Sequence[Message]:
-        """Return what has come since, in as few frames as may be."""
-        pending, self._pending = self._pending, []
-        return [
-            f"[{','.join(pending[i : i + EVENTS_MAX])}]" for i in range(0, len(pending), EVENTS_MAX)
-        ]
 
 
 def _trade(event: Trade) -> str:

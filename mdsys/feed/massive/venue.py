@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
-from mdsys.errors import ProtocolError
+from mdsys.feed.event_venue import EventTalk, EventVenue, no_events
 from mdsys.feed.frame import SymbolInfo
 from mdsys.feed.massive.reference import ReferenceDecoder
 from mdsys.feed.venue import (
@@ -30,21 +29,16 @@ from mdsys.feed.venue import (
     Confirmed,
     Decoder,
     Denied,
-    Dial,
     Event,
     Fetch,
-    Limits,
     Message,
     Notice,
-    Opened,
     Refused,
     Removed,
     Resolution,
     Resolve,
     Secret,
     Stream,
-    VenueDefaults,
-    Window,
 )
 
 PREFIXES: Final[Mapping[str, str]] = {"trade": "T", "quote": "Q", "bar": "AM"}
@@ -63,17 +57,12 @@ def parameter(stream: Stream) -> str:
     return f"{PREFIXES[stream.channel]}.{stream.symbol}"
 
 
-class MassiveTalk:
+class MassiveTalk(EventTalk):
     """One socket's conversation."""
 
     def __init__(self, secret: Secret) -> None:
-        self._auth = _message("auth", secret.get("key", ""))
-        self._is_open = False
+        super().__init__({"action": "auth", "params": secret.get("key", "")})
         self._streams: dict[str, Stream] = {}  # by parameter, all that were ever asked for
-
-    def opening(self) -> Sequence[Message]:
-        """Return the authentication."""
-        return [self._auth]
 
     def subscribe(self, streams: Sequence[Stream], request_id: int) -> Sequence[Message]:  # noqa: ARG002 - answers name streams
         """Return the message that asks for ``streams``."""
@@ -85,20 +74,14 @@ class MassiveTalk:
         """Return the message that ends ``streams``."""
         return [_message("unsubscribe", ",".join(map(parameter, streams)))]
 
-    def keepalive(self) -> Message | None:
-        """Return None: a WebSocket PING will do."""
-        return None
-
     def hear(self, frame: bytes) -> Iterable[Event]:
         """Read the statuses of a frame; market data among them is the decoder's.
 
         Raises:
             ProtocolError: It is no array of events.
         """
-        try:
+        with no_events(frame):
             events = msgspec.json.decode(frame, type=list[dict[str, Any]])
-        except msgspec.DecodeError as error:
-            raise ProtocolError(f"no array of events: {frame[:120]!r}: {error}") from error
         confirmed: list[Stream] = []
         heard: list[Event] = []
         for event in events:
@@ -110,9 +93,7 @@ class MassiveTalk:
 
     def _hear(self, status: str, words: str, confirmed: list[Stream]) -> Iterator[Event]:
         if status == "auth_success":
-            if not self._is_open:
-                self._is_open = True
-                yield Opened()
+            yield from self._authenticated()
         elif status == "auth_failed":
             yield Denied(words[:200])
         elif status == "max_connections":
@@ -151,31 +132,16 @@ async def names(
 
 
 @dataclass(frozen=True, slots=True)
-class MassiveVenue(VenueDefaults):
+class MassiveVenue(EventVenue):
     """Massive; see mdsys.feed.venue.Venue."""
 
     name: str = "massive"
     url: str = f"wss://socket.massive.com{PATH}"
+    path: str = PATH
     decoder: str | None = "massive"
     channels: Collection[str] = tuple(PREFIXES)
-    limits: Limits = field(
-        default=Limits(
-            connections=1,
-            streams_per_message=400,  # some 4 KB
-            messages=(Window(10, 1.0),),  # ours: none is published
-            connects=(Window(1, 1.0),),
-        )
-    )
-    opens: bool = True
     credential_fields: tuple[str, ...] = ("key",)
-    silence_s: float | None = 30.0
-    keepalive_s: float | None = 10.0
     resolve: Resolve | None = names
-
-    def dial(self, base: str, secret: Secret) -> Dial:  # noqa: ARG002 - it is said on the socket
-        """Return ``base``, of which the path chooses the cluster; without one `PATH`."""
-        url = base if urlsplit(base).path.strip("/") else base.rstrip("/") + PATH
-        return Dial(url, url)
 
     def talk(self, secret: Secret) -> MassiveTalk:
         """Return the conversation of a fresh socket."""

@@ -1,7 +1,8 @@
 """OpenAlgo's manners for the simulator.
 
-It answers as websocket_proxy/server.py does, and fills its ticks as Zerodha's adapter. All symbols
-are of NSE.
+It answers as websocket_proxy/server.py does, and fills its ticks as Zerodha's adapter, key by key
+and blank by blank: what the quick scanner knows (native/src/openalgo_quick.h). All symbols are of
+NSE.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from mdsys.sim.dialect import (
 
 MODES: Final = {"LTP": 1, "QUOTE": 2, "DEPTH": 3}
 LABELS: Final = {1: "LTP", 2: "Quote", 3: "Depth"}
+ADAPTER_MODES: Final = {1: "ltp", 2: "quote", 3: "full"}
 LEVELS: Final = 5
 EXCHANGE: Final = "NSE"
 BROKER: Final = "simulator"
@@ -178,16 +180,30 @@ class OpenAlgoSession(Session):
 def tick(mode: int, book: Book, trade: Trade | None, time_ns: int) -> str:
     """Return a market_data message; before the first trade the best bid stands in for its price."""
     symbol = book.symbol
-    last = trade.price if trade else book.bids[0].price if book.bids else 0
-    data = f'"ltp": {symbol.price(last)}, "timestamp": {time_ns // 10**6}'
+    ticks = trade.price if trade else book.bids[0].price if book.bids else 0
+    name = f'"symbol": "{symbol.name}", "exchange": "{EXCHANGE}", "mode": '
+    data = f'{name}"{ADAPTER_MODES[mode]}", "ltp": {symbol.price(ticks)}'
+    if trade is not None:
+        data += f', "ltt": {trade.time_ns // 10**6}'
+    data += f', "timestamp": {time_ns // 10**6}'
     if mode > 1 and trade is not None:
-        data += f', "volume": {trade.id - 10**8}, "last_quantity": {symbol.size(trade.size)}'
+        data += f', "volume": {trade.id % 10**8}, "last_quantity": {symbol.size(trade.size)}'
+    if mode > 1:
+        data += _day(book, symbol.price(ticks))
     if mode == 3:
         buy, sell = (_rows(symbol, side) for side in (book.bids, book.asks))
-        data += f', "depth": {{"buy": [{buy}], "sell": [{sell}]}}'
+        data += f', "oi": 0, "open_interest": 0, "depth": {{"buy": [{buy}], "sell": [{sell}]}}'
+    return f'{{"type": "market_data", {name}{mode}, "data": {{{data}}}, "broker": "{BROKER}"}}'
+
+
+def _day(book: Book, price: str) -> str:
+    """Return what is told of the day, which is read past: its prices are all the last one."""
+    buy, sell = (
+        book.symbol.size(sum(level.size for level in side)) for side in (book.bids, book.asks)
+    )
     return (
-        f'{{"type": "market_data", "symbol": "{symbol.name}", "exchange": "{EXCHANGE}", '
-        f'"mode": {mode}, "data": {{{data}}}, "broker": "{BROKER}"}}'
+        f', "average_price": {price}, "total_buy_quantity": {buy}, "total_sell_quantity": {sell}, '
+        f'"open": {price}, "high": {price}, "low": {price}, "close": {price}'
     )
 
 

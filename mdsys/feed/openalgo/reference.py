@@ -17,6 +17,8 @@ adapters fill ``data``, each a little differently, so what they leave open is re
 - timestamp is meant to be ms; some adapters send seconds. Integers are told apart by their size,
   anything else is no time. It is the proxy's or the broker's, not the exchange's.
 - Data with neither ltp nor depth is an unknown event.
+- Depth that is refused, or comes with a value that is, leaves the book of before behind: it is out
+  of step.
 
 Judged in this order, and the first fault names the result: size, JSON, ``type``, the values' types,
 the symbol, then the values in the order ticker, bids, asks.
@@ -24,14 +26,20 @@ the symbol, then the values in the order ticker, bids, asks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
-from itertools import accumulate
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import msgspec
 
-from mdsys.feed.frame import FRAME_SIZE_MAX, JSON_DEPTH_MAX, FrameResult, Record, SymbolInfo
+from mdsys.feed.frame import (
+    NO_LEVEL,
+    FrameResult,
+    Record,
+    Refused,
+    SymbolInfo,
+    check_json,
+    malformed,
+)
 from mdsys.record.fixed import FixedError, FixedProblem, to_fixed
 from mdsys.record.record import ABSENT, Flag, Kind, Status
 
@@ -39,7 +47,6 @@ _Fields = dict[str, msgspec.Raw]
 _OBJECT = msgspec.json.Decoder(_Fields)
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
-_IN_QUOTES = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 ROWS_MAX = 100
 """Levels of a side."""
@@ -50,12 +57,6 @@ _UNITS = ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3), (10**18, 1))
 _Values = tuple[int, int, int, int]
 
 
-class _Refused(Exception):
-    def __init__(self, result: FrameResult) -> None:
-        super().__init__(result)
-        self.result = result
-
-
 class _Level(NamedTuple):
     price: int
     size: int
@@ -63,7 +64,7 @@ class _Level(NamedTuple):
 
 
 class ReferenceDecoder:
-    """One feed's decoder; it remembers nothing.
+    """One feed's decoder; all that it remembers is whose books are usable.
 
     Args:
         symbols: By EXCHANGE:SYMBOL.
@@ -73,6 +74,7 @@ class ReferenceDecoder:
     def __init__(self, symbols: Mapping[str, SymbolInfo], channels: Collection[str]) -> None:
         self._symbols = symbols
         self._channels = channels
+        self._usable: set[int] = set()
 
     def decode(
         self, frame: bytes, ts_recv: int, connection: int = 0
@@ -83,28 +85,33 @@ class ReferenceDecoder:
             symbol, data, depth = self._event(fields)
             try:
                 return FrameResult.OK, self._records(symbol, data, depth, ts_recv)
-            except _Refused as refused:
+            except Refused as refused:
                 if refused.result is not FrameResult.VALUE:
                     raise
-            body = (int(Status.VALUE_REFUSED), ABSENT, ABSENT, connection)
+            said = [Status.VALUE_REFUSED]
+            if depth is not None and symbol.symbol_id in self._usable:
+                self._usable.remove(symbol.symbol_id)
+                said.append(Status.RESYNC)
             head = (ts_recv, ts_recv, symbol.symbol_id, Kind.STATUS, int(Flag.LAST), 0, 0)
-            return FrameResult.VALUE, [Record(*head, body)]
-        except _Refused as refused:
+            return FrameResult.VALUE, [
+                Record(*head, (int(what), ABSENT, ABSENT, connection)) for what in said
+            ]
+        except Refused as refused:
             return refused.result, []
 
     def _event(self, fields: _Fields) -> tuple[SymbolInfo, _Fields, _Depth | None]:
         if _text(fields.get("type")) != "market_data":
-            raise _Refused(FrameResult.CONTROL)
+            raise Refused(FrameResult.CONTROL)
         name = f"{_text(fields.get('exchange'))}:{_text(fields.get('symbol'))}"
         data = _object(fields.get("data"))
         for key in _NUMBERS:
             _check_number(data.get(key))
         depth = _depth(data.get("depth"))
         if _absent(data.get("ltp")) and depth is None:
-            raise _Refused(FrameResult.UNKNOWN_EVENT)
+            raise Refused(FrameResult.UNKNOWN_EVENT)
         symbol = self._symbols.get(name)
         if symbol is None:
-            raise _Refused(FrameResult.UNKNOWN_SYMBOL)
+            raise Refused(FrameResult.UNKNOWN_SYMBOL)
         return symbol, data, depth
 
     def _records(
@@ -130,6 +137,8 @@ class ReferenceDecoder:
             add(Kind.QUOTE, Flag.LAST, (bid.price, ask.price, bid.size, ask.size))
         if "book" in self._channels:
             levels = [(Flag.BUY, level) for level in bids] + [(Flag.SELL, level) for level in asks]
+            levels = levels or [(Flag(0), _Level(*NO_LEVEL, ABSENT))]
+            self._usable.add(symbol.symbol_id)
             for i, (side, level) in enumerate(levels):
                 last = Flag.LAST if i == len(levels) - 1 else 0
                 flags = side | Flag.SNAPSHOT | last
@@ -143,30 +152,15 @@ _Depth = tuple[Sequence[_Fields], Sequence[_Fields]]
 
 def _message(frame: bytes) -> _Fields:
     """Return a frame's values as they are written, if it can be a market_data."""
-    if len(frame) > FRAME_SIZE_MAX:
-        raise _Refused(FrameResult.TOO_LONG)
+    check_json(frame)
     try:
-        str(frame, "utf-8")
-        if _nesting(frame) > JSON_DEPTH_MAX:
-            _malformed()
         fields = _OBJECT.decode(frame)
-    except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
-        _malformed()
+    except msgspec.DecodeError:
+        malformed()
     if _absent(fields.get("type")):
         answer = not _absent(fields.get("status"))  # an error has no type
-        raise _Refused(FrameResult.CONTROL if answer else FrameResult.UNKNOWN_EVENT)
+        raise Refused(FrameResult.CONTROL if answer else FrameResult.UNKNOWN_EVENT)
     return fields
-
-
-def _nesting(frame: bytes) -> int:
-    if frame.count(b"[") + frame.count(b"{") <= JSON_DEPTH_MAX:
-        return 0  # cannot be too deep
-    steps = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
-    return max(accumulate(steps.get(byte, 0) for byte in _IN_QUOTES.sub(b"", frame)))
-
-
-def _malformed() -> NoReturn:
-    raise _Refused(FrameResult.MALFORMED)
 
 
 def _absent(raw: msgspec.Raw | None) -> bool:
@@ -175,19 +169,19 @@ def _absent(raw: msgspec.Raw | None) -> bool:
 
 def _text(raw: msgspec.Raw | None) -> str:
     if raw is None or not bytes(raw).startswith(b'"'):
-        _malformed()
+        malformed()
     return _STRING.decode(raw)
 
 
 def _object(raw: msgspec.Raw | None) -> _Fields:
     if raw is None or not bytes(raw).startswith(b"{"):
-        _malformed()
+        malformed()
     return _OBJECT.decode(raw)
 
 
 def _check_number(raw: msgspec.Raw | None) -> None:
     if raw is not None and not _absent(raw) and bytes(raw)[:1] not in b'"-0123456789':
-        _malformed()
+        malformed()
 
 
 def _depth(raw: msgspec.Raw | None) -> _Depth | None:
@@ -206,10 +200,10 @@ def _rows(raw: msgspec.Raw | None) -> Sequence[_Fields]:
     if raw is None or _absent(raw):
         return ()
     if not bytes(raw).startswith(b"["):
-        _malformed()
+        malformed()
     rows = [_object(row) for row in _ARRAY.decode(raw)]
     if len(rows) > ROWS_MAX:
-        _malformed()
+        malformed()
     for row in rows:
         for key in _ROW:
             _check_number(row.get(key))
@@ -224,8 +218,8 @@ def _fixed(raw: msgspec.Raw | None, scale: int) -> int:
         return to_fixed(bytes(raw).decode().strip('"'), scale)
     except FixedError as error:
         if error.problem is FixedProblem.SYNTAX:
-            _malformed()
-        raise _Refused(FrameResult.VALUE) from None
+            malformed()
+        raise Refused(FrameResult.VALUE) from None
 
 
 def _ticker(data: _Fields, symbol: SymbolInfo) -> _Values:
@@ -249,7 +243,7 @@ def _levels(rows: Sequence[_Fields], symbol: SymbolInfo) -> list[_Level]:
         if size in (0, ABSENT):
             continue
         if price == ABSENT or size < 0:
-            _malformed()
+            malformed()
         levels.append(_Level(price, size, orders))
     return levels
 

@@ -60,8 +60,8 @@ enum md_status {
     MD_STATUS_LAPPED = 6, /* reserved: first_lost..last_lost of the ring overwritten */
     MD_STATUS_FRAME_REFUSED = 7,    /* a frame could not be understood */
     MD_STATUS_VALUE_REFUSED = 8,    /* a value does not fit or would have to be rounded */
-    MD_STATUS_FRAME_INCOMPLETE = 9, /* it went out in pieces and its rest was bad */
-    MD_STATUS_WRITER_RESTARTED = 10,
+    MD_STATUS_FRAME_INCOMPLETE = 9, /* reserved: no frame goes out before its end has been judged */
+    MD_STATUS_WRITER_RESTARTED = 10, /* frames it had not ended and books of the ring are void */
     MD_STATUS_SYMBOL_REFUSED = 11,
     MD_STATUS_READER_EJECTED = 12, /* the writer waits no more for reader `connection` */
 };
@@ -87,7 +87,9 @@ struct md_record {
             int64_t last_price, last_size, volume, open_interest;
         } ticker;
         struct {
-            int64_t price, size, orders, update_id; /* size 0: the level is gone */
+            /* size 0: the level is gone. Of no side, price and size absent: the one record of a
+             * whole book that has no levels. */
+            int64_t price, size, orders, update_id;
         } level;
         struct {
             int64_t open, high, low, close;

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,11 @@ from hypothesis import strategies as st
 from mdsys import Flag, Kind, Status
 from mdsys._decode import Decoder
 from mdsys.feed.frame import FrameResult, SymbolInfo
-from mdsys.record.record import Ticks
+from mdsys.record.record import ABSENT, Ticks
+from tests.coinbase_frames import envelope
+from tests.kraken_frames import book as kraken_book
+from tests.native import PROGRAMS, SOURCES, compile_program, run_program, sanitizer_flags
+from tests.openalgo_frames import DEPTH, edited
 
 ONE = 10**8
 NAME = "BTCUSDT"
@@ -309,6 +314,16 @@ def test_an_answer_that_is_refused_leaves_the_wish_for_another(body: bytes) -> N
     assert c.take_wishes() == []  # nobody waits for one
 
 
+@pytest.mark.parametrize("sanitizer", ["address,undefined", None], ids=["sanitized", "plain"])
+def test_an_answer_that_there_is_no_memory_for_is_refused_whole(sanitizer: str | None) -> None:
+    flags = () if sanitizer is None else sanitizer_flags("gcc", sanitizer)
+    sources = [str(SOURCES / f"{name}.c") for name in ("feed", "publish")]
+    program = compile_program(PROGRAMS / "book_memory.c", flags=("-D_GNU_SOURCE", *flags, *sources))
+    result = run_program(program)
+    steps = "8 8\n"  # each side makes room three times while it is read, and once to be merged
+    assert (result.returncode, result.stdout) == (0, steps), result.stderr
+
+
 def level2(price: int, size: int = 1) -> bytes:
     return json.dumps(
         {
@@ -332,6 +347,58 @@ def test_a_late_change_by_the_socket_that_had_the_book_before_is_dropped() -> No
     assert c.book("BTC-USD")[1] == [(100 * ONE, ONE)]
     c.decode(level2(101), connection=2)
     assert c.book("BTC-USD")[1] == [(101 * ONE, ONE), (100 * ONE, ONE)]
+
+
+EMPTY: dict[str, tuple[str, str, bytes]] = {
+    "coinbase exchange": (
+        "coinbase_exchange",
+        "X",
+        b'{"type":"snapshot","product_id":"X","bids":[],"asks":[]}',
+    ),
+    "coinbase advanced": (
+        "coinbase_advanced",
+        "X",
+        envelope("l2_data", 0, '{"type":"snapshot","product_id":"X","updates":[]}'),
+    ),
+    "kraken": ("kraken", "X", kraken_book(kind="snapshot", symbol="X")),
+    "alpaca": (
+        "alpaca",
+        "X",
+        b'[{"T":"o","S":"X","t":"2024-03-12T10:38:50.796Z","b":[],"a":[],"r":true}]',
+    ),
+    "openalgo": (
+        "openalgo",
+        "NSE:X",
+        edited(DEPTH, "NSE:X", depth={"buy": [], "sell": []}),
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "symbol", "frame"), EMPTY.values(), ids=EMPTY)
+def test_a_whole_book_without_a_level_is_told_by_one_of_no_side(
+    name: str, symbol: str, frame: bytes
+) -> None:
+    c = Decoder(name, {symbol: SymbolInfo(1)}, 64, channels=["book"])
+    result, ticks = c.decode(frame)
+    assert result is FrameResult.OK
+    assert [row(each) for each in ticks] == [NOTHING]
+    assert c.book(symbol) == (True, [], [])
+    assert c.counts["book_snapshots"] == 1
+
+
+def test_a_book_that_a_snapshot_by_rest_finds_empty_is_told_as_such() -> None:
+    venue, c = Venue(), decoder()
+    _, ticks = c.snapshot(NAME, venue.snapshot(venue.last_id, 100))
+    assert [row(each) for each in ticks] == [(*NOTHING[:-1], venue.last_id)]
+    assert c.book(NAME) == (True, [], [])
+
+
+NOTHING = (Kind.LEVEL, Flag.SNAPSHOT | Flag.LAST, ABSENT, ABSENT, ABSENT, ABSENT)
+
+
+def row(tick: Any) -> tuple[int, ...]:
+    names = ("kind", "flags", "price", "size", "orders", "update_id")
+    return tuple(int(tick[name]) for name in names)
 
 
 def test_changes_of_a_book_that_went_with_another_socket_make_it_wish_for_a_snapshot() -> None:

@@ -19,9 +19,10 @@ from picows import WSFrame, WSMsgType, WSProtocolError, WSTransport
 
 from mdsys import _listener
 from mdsys._listener import FrameListener, VenueFeed
-from mdsys.feed.frame import FRAME_SIZE_MAX, FrameResult, Record
+from mdsys.feed.frame import FRAME_SIZE_MAX, FrameResult, Record, SymbolInfo
+from mdsys.feed.simple_decoder import Out, SimpleDecoder
 from mdsys.feed.transport import open_socket
-from mdsys.record.record import ABSENT, Flag, Kind, Status
+from mdsys.record.record import ABSENT, TICK, Flag, Kind, Status
 from tests.feeds import (
     BINARY,
     CLOSE,
@@ -727,6 +728,10 @@ BID, ASK = made(Kind.LEVEL, Flag.BUY | Flag.SNAPSHOT), made(Kind.LEVEL, Flag.SEL
         [made(Kind.TRADE), made(Kind.BAR)],
         [made(Kind.TRADE), made(Kind.BAR_VOLUME)],
         [made(Kind.TRADE), made(Kind.TRADE, symbol_id=0)],
+        [made(Kind.TRADE), made(Kind.TICKER)._replace(late=True)],
+        [made(Kind.LEVEL, Flag.LAST)],
+        [made(Kind.LEVEL, Flag.SNAPSHOT)],
+        [BID, made(Kind.LEVEL, Flag.SNAPSHOT | Flag.LAST)],
     ],
 )
 def test_frame_whose_records_a_decoder_in_python_got_wrong_publishes_none_of_them(
@@ -745,6 +750,66 @@ def test_frame_whose_records_a_decoder_in_python_got_wrong_publishes_none_of_the
     ticks = records[records["kind"] != Kind.STATUS]
     assert [int(each["kind"]) for each in ticks[-2:]] == [Kind.LEVEL, Kind.LEVEL]
     assert client.memory.counter("levels") == 2
+
+
+class Toy(SimpleDecoder):
+    """Frames that are a trade's id, or ``whole`` or ``change`` and a book's."""
+
+    def read(self, frame: bytes, out: Out) -> None:
+        """See SimpleDecoder."""
+        kind, number = frame.decode().split()
+        if kind == "trade":
+            out.trade("BTCUSDT", 7, number, "1", trade_id=int(number))
+        else:
+            bids = [("5", "1")] if kind != "empty" else []
+            out.book("BTCUSDT", 7, bids, [], snapshot=kind != "change", update_id=int(number))
+
+
+def talk_toy(client: Client, decoder: Any, *said: str) -> list[Any]:
+    """Have a decoder in Python read frames; return the records that they make."""
+    speak(client, decoder)
+
+    async def script(peer: Any) -> None:
+        await peer.send(*(frame(each.encode()) for each in said))
+
+    run(client.talk(script))
+    connection = (Status.CONNECTION_UP, Status.CONNECTION_DOWN)
+    records = client.memory.records()
+    return [
+        each for each in records if each["kind"] != Kind.STATUS or each["what"] not in connection
+    ]
+
+
+def test_late_trade_of_a_decoder_in_python_passes_the_cell_and_all_is_counted() -> None:
+    client = Client()
+    told = talk_toy(client, Toy({"BTCUSDT": SymbolInfo(1)}), *map("trade {}".format, (1, 4, 2, 4)))
+    assert [int(each["trade_id"]) for each in told if each["kind"] == Kind.TRADE] == [1, 4, 2]
+    cell = np.zeros(1, TICK)
+    client.memory.cache.load(1, 1, cell)
+    assert int(cell[0]["trade_id"]) == 4
+    names = ("trades", "gaps", "gap_ids", "reordered", "duplicates")
+    assert [client.memory.counter(name) for name in names] == [3, 1, 2, 1, 1]
+
+
+def test_ids_of_a_decoder_in_python_stay_in_the_cell_for_the_feed_after_it() -> None:
+    client = Client()
+    talk_toy(client, Toy({"BTCUSDT": SymbolInfo(1)}), "trade 7", "whole 40", "change 41", "trade 6")
+    assert client.memory.cache.venue_ids(1) == (7, 41, 0)
+    info = SymbolInfo(1, 8, 8, *client.memory.cache.venue_ids(1)[:2])
+    told = talk_toy(client, Toy({"BTCUSDT": info}), "trade 9", "whole 50")
+    gaps = [each for each in told if each["kind"] == Kind.STATUS and each["what"] == Status.GAP]
+    assert [(int(g["first_lost"]), int(g["last_lost"])) for g in gaps] == [(8, 8), (42, 49)]
+
+
+def test_empty_book_of_a_decoder_in_python_is_published_and_usable() -> None:
+    client = Client()
+    told = talk_toy(client, Toy({"BTCUSDT": SymbolInfo(1)}), "whole 1", "empty 2")
+    levels = [each for each in told if each["kind"] == Kind.LEVEL]
+    whole = Flag.SNAPSHOT | Flag.LAST
+    assert [(int(each["flags"]), int(each["price"])) for each in levels] == [
+        (whole | Flag.BUY, 5 * 10**8),
+        (whole, ABSENT),
+    ]
 
 
 def test_quote_of_a_decoder_in_python_that_both_sockets_bring_is_published_once() -> None:

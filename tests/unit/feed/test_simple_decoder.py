@@ -72,15 +72,52 @@ def test_records_are_exact_and_bear_the_symbols_scales() -> None:
 def test_holes_are_announced_and_what_has_been_here_is_dropped() -> None:
     made = decoder()
     _, records = decode(made, trade(5), trade(5), trade(4), trade(8), trade(6), trade(9))
-    assert [each.body[2] for each in records if each.kind == Kind.TRADE] == [5, 8, 9]
+    trades = [(each.body[2], each.late) for each in records if each.kind == Kind.TRADE]
+    assert trades == [(5, False), (8, False), (6, True), (9, False)]
     assert statuses(records) == [(Status.GAP, 6, 7, 9)]
+    assert (made.duplicates, made.reordered) == (2, 1)
     _, records = decode(made, trade(9), trade(10), trade(1, symbol="B"))
     assert [each.body[2] for each in records] == [10, 1], "each symbol numbers by itself"
 
 
 def test_ids_that_only_ascend_tell_no_holes() -> None:
     _, records = decode(decoder(), trade(5, ids=1), trade(8, ids=1), trade(6, ids=1))
-    assert [each.body[2] for each in records] == [5, 8]
+    assert [(each.body[2], each.late) for each in records] == [(5, False), (8, False), (6, True)]
+
+
+def test_a_late_quote_is_told_as_late_and_one_that_has_been_here_is_dropped() -> None:
+    made = decoder()
+    bid = ["1.20", 5]
+    for number, late in ((5, [False]), (8, [False]), (6, [True]), (8, [])):
+        _, records = decode(made, ("quote", ("A", 7, bid, None), {"update_id": number}))
+        assert [each.late for each in records] == late
+    assert (made.duplicates, made.reordered) == (1, 1)
+
+
+def test_levels_that_are_older_than_the_book_are_dropped_and_counted_each() -> None:
+    made = decoder()
+    rows = [["1.20", "5"], ["1.10", "5"]]
+    for number in (40, 42):
+        decode(made, book(number, rows))
+    for number in (41, 42):
+        _, records = decode(made, book(number, rows))
+        assert records == []
+    assert (made.duplicates, made.reordered) == (2, 2)
+
+
+def test_what_was_missed_while_nobody_was_here_is_announced() -> None:
+    made = Recited({"A": SymbolInfo(1, 2, 0, last_trade_id=5, last_book_id=40), "B": B})
+    _, records = decode(made, trade(8), book(50, [["1.20", "5"]], snapshot=True))
+    assert statuses(records) == [(Status.GAP, 6, 7, 9), (Status.GAP, 41, 49, 9)]
+    _, records = decode(made, book(51, [["1.20", "6"]]), trade(1, symbol="B"))
+    assert statuses(records) == []
+
+
+def test_a_whole_book_without_a_level_is_told_by_one_of_no_side() -> None:
+    _, records = decode(decoder(), book(40, [], snapshot=True))
+    whole = Flag.SNAPSHOT | Flag.LAST
+    assert [(each.flags, each.body) for each in records] == [(whole, (ABSENT, ABSENT, ABSENT, 40))]
+    assert decode(decoder(), book(40, [])) == (FrameResult.OK, [])
 
 
 def test_levels_end_with_the_last_of_their_frame() -> None:
@@ -114,9 +151,8 @@ def test_a_value_that_does_not_fit_is_told_and_the_others_go_on(price: str) -> N
     assert records[-1].body[2] == 6
 
 
-@pytest.mark.parametrize("bids", [[["1.20", "5"], ["1.255", "5"]], []])
-def test_a_book_that_lacks_a_level_or_all_is_out_of_step(bids: list[list[str]]) -> None:
-    _, records = decode(decoder(), book(1, bids, snapshot=True))
+def test_a_book_that_lacks_a_level_is_out_of_step() -> None:
+    _, records = decode(decoder(), book(1, [["1.20", "5"], ["1.255", "5"]], snapshot=True))
     assert statuses(records)[-1][0] == Status.RESYNC
     assert all(each.kind == Kind.STATUS for each in records)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mdsys.record.rfc3339 import parse_rfc3339
+from mdsys.record.rfc3339 import parse_rfc3339, rfc3339_text
 from tests.native import PROGRAMS, compile_program
 
 NS_MAX = (1 << 63) - 1
@@ -147,3 +147,12 @@ def test_c_and_python_agree_with_the_calendar(seconds: int, micros: int, offset:
 def test_bytes_that_are_no_text_are_refused(text: bytes) -> None:
     ascii_text = re.fullmatch(rb"[\x00-\x7f]*", text)
     assert c_outcome(text) == (parse_rfc3339(text.decode()) if ascii_text else None)
+
+
+@given(ns=st.integers(0, NS_MAX), digits=st.integers(1, 9))
+@example(ns=0, digits=1)
+@example(ns=1_695_628_176_925_603_000, digits=6)
+def test_what_is_written_reads_as_the_same_time_cut_off(ns: int, digits: int) -> None:
+    text = rfc3339_text(ns, digits)
+    assert len(text) == len("2023-09-25T07:49:36.Z") + digits
+    assert parse_rfc3339(text) == ns // 10 ** (9 - digits) * 10 ** (9 - digits)

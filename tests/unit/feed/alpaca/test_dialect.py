@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from mdsys.feed.alpaca.dialect import EVENTS_MAX, Alpaca
+from mdsys.feed.alpaca.dialect import Alpaca
 from mdsys.feed.alpaca.venue import ALPACA, AlpacaTalk
+from mdsys.feed.event_dialect import EVENTS_MAX
 from mdsys.feed.frame import SymbolInfo
 from mdsys.feed.venue import Busy, Confirmed, Denied, Event, Opened, Refused, Removed, Stream
 from mdsys.record.record import Flag, Kind

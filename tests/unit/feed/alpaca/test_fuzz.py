@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.event_frames import Event, frame
-from tests.native import INCLUDE, SOURCES, run_program
+from tests.fuzzing import fuzz
 
-FUZZ = Path(__file__).parents[4] / "native" / "fuzz"
-LINKED = ("decode_alpaca.c", "decode_massive.c", "feed.c", "publish.c", "book.c")
+LINKED = ("decode_alpaca.c", "decode_massive.c")
 T = "2024-03-12T10:38:50.796Z"
 SEEDS: dict[int, list[Event]] = {
     0: [
@@ -36,35 +33,11 @@ SEEDS: dict[int, list[Event]] = {
 """By the first byte of the fuzzer's input."""
 
 
-def fuzzer(folder: Path) -> Path:
-    """Compile the harness, or skip."""
-    program = folder / "fuzz_events"
-    if shutil.which("clang") is None:
-        pytest.skip("clang is not installed")
-    command = [
-        *("clang", "-std=c17", "-g", "-O1", "-Wall", "-Wextra", "-Werror"),
-        *("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"),
-        *(f"-I{INCLUDE}", f"-I{SOURCES}", str(FUZZ / "fuzz_events.c")),
-        *(str(SOURCES / name) for name in LINKED),
-        *("-o", str(program)),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "libclang_rt" in result.stderr:
-        pytest.skip("clang's run-time (libclang-rt-*-dev) is not installed")
-    assert result.returncode == 0, result.stderr
-    return program
-
-
 @pytest.mark.fuzz
 def test_fuzzer_finds_no_crash_and_no_difference_that_blanks_make(tmp_path: Path) -> None:
-    program = fuzzer(tmp_path)
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
+    corpus = {}
     for venue, events in SEEDS.items():
         for i, event in enumerate(events):
-            (corpus / f"{venue}.{i}").write_bytes(bytes([venue]) + frame(event))
-        (corpus / f"{venue}.all").write_bytes(bytes([venue]) + frame(*events))
-    options = ("-runs=60000", "-max_len=1500", "-seed=1", f"-artifact_prefix={tmp_path}/")
-    result = run_program(program, *options, str(corpus))
-    assert result.returncode == 0, result.stderr[-4000:]
-    assert "Done 60000 runs" in result.stderr
+            corpus[f"{venue}.{i}"] = bytes([venue]) + frame(event)
+        corpus[f"{venue}.all"] = bytes([venue]) + frame(*events)
+    fuzz("fuzz_events", tmp_path, corpus, runs=60_000, linked=LINKED)

@@ -360,6 +360,79 @@ class TestAdvanced:
         assert both.decode(subscriptions(number + 3, {})) == FrameResult.OK
         assert both.c.counts["duplicates"] == 4
 
+    def test_trades_of_a_late_frame_are_published_and_of_a_duplicate_not(self) -> None:
+        both = advanced(symbols=ONE_BOOK)
+        both.decode(market_trades(0, [10]))
+        both.decode(market_trades(2, [12]))
+        assert statuses(both) == [(Status.GAP, 1, 1), (Status.GAP, 11, 11)]
+        assert both.decode(market_trades(1, [11])) == FrameResult.OK
+        assert [body[2] for body in bodies(both, Kind.TRADE)] == [11]
+        assert both.c.counts["reordered"] == 1
+        both.decode(market_trades(1, [11]))
+        assert both.records == []
+        assert both.c.counts["duplicates"] == 1
+        both.decode(market_trades(3, [13]))
+        assert statuses(both) == []
+
+    def test_a_late_trade_without_an_id_is_published(self) -> None:
+        both = advanced(symbols=ONE_BOOK)
+        both.decode(market_trades(0, ["x"]))
+        both.decode(market_trades(2, ["x"]))
+        both.decode(market_trades(1, ["x"]))
+        assert len(bodies(both, Kind.TRADE)) == 1
+        assert both.c.counts["reordered"] == 1
+
+    def test_a_late_ticker_is_published_and_counted(self) -> None:
+        both = advanced(symbols=ONE_BOOK)
+        for number in (0, 2, 1):
+            both.decode(ticker(number, price=f"{number + 1}"))
+        assert [body[0] for body in bodies(both, Kind.TICKER)] == [2 * 10**8]
+        assert len(bodies(both, Kind.QUOTE)) == 1
+        assert both.c.counts["reordered"] == 2
+
+    def test_late_levels_are_not_applied_and_the_book_is_asked_for_again(self) -> None:
+        both = advanced(symbols=ONE_BOOK)
+        both.decode(l2_data(0, "snapshot"))
+        both.decode(l2_data(2))
+        assert both.c.book("BTC-USD")[0] is False
+        both.c.take_wishes()
+        both.decode(l2_data(1))  # before the next snapshot: there is no book to take away
+        assert both.records == []
+        both.decode(l2_data(4, "snapshot"))
+        assert [what for what, *_ in statuses(both)] == [Status.GAP]
+        assert both.c.book("BTC-USD")[0] is True
+        assert both.decode(l2_data(3)) == FrameResult.OK
+        assert statuses(both) == [(Status.RESYNC, ABSENT, ABSENT)]
+        assert bodies(both, Kind.LEVEL) == []
+        assert both.c.book("BTC-USD")[0] is False
+        assert both.c.take_wishes() == [b"BTC-USD"]
+        assert both.c.counts["reordered"] == 4
+
+    def test_late_levels_of_a_socket_that_has_lost_the_book_to_another_leave_it_alone(self) -> None:
+        both = advanced(symbols=ONE_BOOK)
+        both.decode(l2_data(0, "snapshot"), connection=3)
+        both.decode(heartbeats(2), connection=3)
+        both.decode(l2_data(0, "snapshot"), connection=4)
+        both.decode(l2_data(1), connection=3)
+        assert both.records == []
+        assert both.c.book("BTC-USD")[0] is True
+
+    def test_a_late_answer_is_one_all_the_same(self) -> None:
+        both = advanced()
+        both.decode(heartbeats(0))
+        both.decode(heartbeats(2))
+        assert both.decode(subscriptions(1, {})) == FrameResult.CONTROL
+        assert both.decode(subscriptions(1, {})) == FrameResult.OK
+
+    def test_of_many_holes_the_oldest_is_given_up(self) -> None:
+        both = advanced(symbols=ONE_BOOK)
+        for number in (0, 2, 4, 6, 8):
+            both.decode(heartbeats(number))
+        for number, count in ((1, 0), (3, 1), (5, 1), (7, 1)):
+            both.decode(market_trades(number, ["x"]))
+            assert len(bodies(both, Kind.TRADE)) == count
+        assert both.c.counts["duplicates"] == 1
+
     def test_a_refused_frame_leaves_a_hole_that_the_next_one_tells_of(self) -> None:
         both = advanced(symbols=ONE_BOOK)
         both.decode(l2_data(0, "snapshot"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +16,6 @@ from mdsys.feed.frame import FrameResult, SymbolInfo
 from mdsys.feed.venue import Confirmed, Refused, Removed, Stream, Talk
 from mdsys.record.record import Kind
 from mdsys.sim.dialect import (
-    Book,
     Depth,
     Dialect,
     Event,
@@ -30,53 +29,10 @@ from mdsys.sim.dialect import (
     Trade,
 )
 from tests.coinbase_frames import BothDecoders
+from tests.still_market import SYMBOLS, FakeClient, FakeExchange
 
 NOW = 1_618_677_817_075_687_123
-SYMBOLS = [Symbol(i, f"SYM00000{i}", 2, 3) for i in range(3)]
 NAMES = [symbol.name for symbol in SYMBOLS]
-
-
-class FakeExchange:
-    """A market that stands still, and a venue that refuses what it is told to."""
-
-    def __init__(self) -> None:
-        self.market = self
-        self.symbols = SYMBOLS
-        self.time_ns = NOW
-        self.refused: dict[str, str] = {}
-
-    def find(self, name: str) -> Symbol | None:
-        return next((symbol for symbol in SYMBOLS if symbol.name == name.upper()), None)
-
-    def book(self, symbol: Symbol) -> Book:
-        return Book(symbol, NOW, 5, (Level(9999, 10), Level(9998, 20)), (Level(10001, 30),))
-
-    def is_valid(self, secret: str) -> bool:
-        return bool(secret)
-
-    def refusal(self, symbol: str, channel: str = "") -> str | None:
-        return self.refused.get(f"{symbol} {channel}")
-
-
-class FakeClient:
-    """What a session has asked of its server."""
-
-    address = "127.0.0.1"
-
-    def __init__(self) -> None:
-        self.shown: set[tuple[str, str]] = set()
-
-    def show(self, symbol: Symbol, *kinds: str) -> None:
-        self.shown |= {(symbol.name, kind) for kind in kinds}
-
-    def hide(self, symbol: Symbol, *kinds: str) -> None:
-        self.shown -= {(symbol.name, kind) for kind in kinds}
-
-    def show_streams(self, names: Collection[str]) -> None:
-        raise AssertionError(names)
-
-    def breach(self, what: str, words: str = "") -> None:
-        raise AssertionError(what, words)
 
 
 def trade(number: int, symbol: Symbol = SYMBOLS[0]) -> Trade:
@@ -91,7 +47,7 @@ class Rig:
     """One client of a dialect, the talk on it, and both decoders behind it."""
 
     def __init__(self, dialect: type[Dialect], decoder: str, talk: Talk) -> None:
-        self.exchange = FakeExchange()
+        self.exchange = FakeExchange(NOW)
         self.client = FakeClient()
         session = dialect(self.exchange).accept(Request("/", {}, {}), self.client)
         assert isinstance(session, Session)
@@ -140,7 +96,7 @@ def advanced() -> Rig:
 
 @pytest.mark.parametrize("dialect", [CoinbaseExchange, CoinbaseAdvanced])
 def test_only_the_root_is_served(dialect: type[Dialect]) -> None:
-    answer = dialect(FakeExchange()).accept(Request("/ws", {}, {}), FakeClient())
+    answer = dialect(FakeExchange(NOW)).accept(Request("/ws", {}, {}), FakeClient())
     assert isinstance(answer, Refusal)
     assert answer.status == 404
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from tests.coinbase_frames import (
     subscriptions,
     ticker,
 )
-from tests.native import FEED_SOURCES, INCLUDE, POSIX, REPOSITORY, SOURCES, run_program
+from tests.fuzzing import fuzz
 
 ADVANCED = (
     l2_data(0),
@@ -32,27 +30,6 @@ ADVANCED = (
 
 @pytest.mark.fuzz
 def test_fuzzer_finds_no_crash_and_no_difference_of_the_scanners(tmp_path: Path) -> None:
-    if shutil.which("clang") is None:
-        pytest.skip("clang is not installed")
-    program, corpus = tmp_path / "fuzz_coinbase", tmp_path / "corpus"
-    command = [
-        *("clang", "-std=c17", "-g", "-O1", "-Wall", "-Wextra", "-Werror", POSIX),
-        *("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"),
-        *(f"-I{INCLUDE}", f"-I{SOURCES}"),
-        str(REPOSITORY / "native" / "fuzz" / "fuzz_coinbase.c"),
-        *FEED_SOURCES,
-        *("-o", str(program)),
-    ]
-    compiled = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "libclang_rt" in compiled.stderr:
-        pytest.skip("clang's run-time (libclang-rt-*-dev) is not installed")
-    assert compiled.returncode == 0, compiled.stderr
-    corpus.mkdir()
     frames = [b"\0" + frame for frame in (*EXCHANGE.values(), EXCHANGE_HEARTBEAT)]
     frames += [b"\1" + frame for frame in ADVANCED]
-    for i, frame in enumerate(frames):
-        (corpus / str(i)).write_bytes(frame)
-    options = ("-runs=50000", "-max_len=1500", "-seed=1", f"-artifact_prefix={tmp_path}/")
-    result = run_program(program, *options, str(corpus), seconds=300)
-    assert result.returncode == 0, result.stderr[-4000:]
-    assert "Done 50000 runs" in result.stderr
+    fuzz("fuzz_coinbase", tmp_path, {str(i): e for i, e in enumerate(frames)}, runs=50_000)

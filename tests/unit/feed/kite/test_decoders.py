@@ -154,7 +154,7 @@ class TestKiteDecoder:
     @pytest.mark.parametrize(
         ("rows", "quote", "level_count"),
         [
-            ([], [ABSENT] * 4, 0),
+            ([], [ABSENT] * 4, 1),  # which says so
             ([(5, 100, 1)], [100, ABSENT, 5, ABSENT], 1),
             ([(0, 0, 0)] * 5 + [(6, 101, 1)], [ABSENT, 101, ABSENT, 6], 1),
             ([(0, 77, 9), (5, 100, 1)], [ABSENT] * 4, 1),
@@ -242,6 +242,16 @@ class TestKiteDecoder:
         assert (status["what"], status["connection"]) == (Status.VALUE_REFUSED, 3)
         assert (status["first_lost"], status["last_lost"]) == (ABSENT, ABSENT)
 
+    @pytest.mark.parametrize("mode", ["full", "ltp"])
+    def test_full_packet_that_is_refused_leaves_no_book_to_use(self, which: str, mode: str) -> None:
+        decode = make(which)
+        good = packet("full", INFY + 512, [(1, 10, 1)])
+        bad = packet(mode, INFY + 512, last_price=157371)
+        _, ticks = decode(frame(good, bad, bad, good))
+        told = [int(each["what"]) for each in ticks if each["kind"] == Kind.STATUS]
+        refused = [Status.VALUE_REFUSED] * 2
+        assert told == ([refused[0], Status.RESYNC, refused[1]] if mode == "full" else refused)
+
     def test_value_of_a_channel_nobody_wants_is_not_looked_at(self, which: str) -> None:
         rows = [(1, 10, 1), (1, 11, 1)] + [(0, 0, 0)] * 3 + [(1, 20, 1), (1, 21, 1)]
         bad = packet("full", INFY + 512, rows, last_price=157371)
@@ -294,3 +304,13 @@ def test_book_holds_what_the_last_packet_said_and_no_more() -> None:
     assert decoder.book(wire(INFY)) == (True, [(157300, 9)], [])
     decoder.decode(frame(packet("full", INFY)))
     assert decoder.book(wire(INFY)) == (True, [], [])
+
+
+def test_cell_has_a_book_to_use_again_with_the_next_full_packet() -> None:
+    c = Decoder("kite", SYMBOLS, 256, channels=["book", "ticker"])
+    good = packet("full", INFY + 512, [(1, 10, 1)])
+    usable = []
+    for each in (good, packet("full", INFY + 512, last_price=157371), good):
+        c.decode(frame(each))
+        usable.append(c.book(wire(INFY + 512))[0])
+    assert usable == [True, False, True]

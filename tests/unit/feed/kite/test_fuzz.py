@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.fuzzing import fuzz
 from tests.kite_frames import INFY, frame, packet
-from tests.native import FEED_SOURCES, INCLUDE, SOURCES, run_program
 from tests.openalgo_frames import DEPTH, QUOTE, edited
 
-FUZZ = Path(__file__).parents[4] / "native" / "fuzz" / "fuzz_brokers.c"
 LINKED = ("decode_kite.c", "decode_openalgo.c")
 KITE, OPENALGO = b"\0", b"\1"
 ROWS = [(5, 157340, 1), (140, 157300, 2), (0, 0, 0), (0, 0, 0), (0, 0, 0), (172, 157370, 3)]
@@ -27,33 +24,7 @@ SEEDS = [
 ]
 
 
-def fuzzer(folder: Path) -> Path:
-    """Compile the harness, or skip."""
-    program = folder / "fuzz_brokers"
-    if shutil.which("clang") is None:
-        pytest.skip("clang is not installed")
-    command = [
-        *("clang", "-std=c17", "-g", "-O1", "-Wall", "-Wextra", "-Werror"),
-        *("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"),
-        *(f"-I{INCLUDE}", f"-I{SOURCES}", str(FUZZ), *FEED_SOURCES),
-        *(str(SOURCES / name) for name in LINKED),
-        *("-o", str(program)),
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "libclang_rt" in result.stderr:
-        pytest.skip("clang's run-time (libclang-rt-*-dev) is not installed")
-    assert result.returncode == 0, result.stderr
-    return program
-
-
 @pytest.mark.fuzz
 def test_fuzzer_finds_no_crash_and_no_record_of_a_refused_frame(tmp_path: Path) -> None:
-    program = fuzzer(tmp_path)
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
-    for i, seed in enumerate(SEEDS):
-        (corpus / str(i)).write_bytes(seed)
-    options = ("-runs=150000", "-max_len=1500", "-seed=1", f"-artifact_prefix={tmp_path}/")
-    result = run_program(program, *options, str(corpus))
-    assert result.returncode == 0, result.stderr[-4000:]
-    assert "Done 150000 runs" in result.stderr
+    corpus = {str(i): seed for i, seed in enumerate(SEEDS)}
+    fuzz("fuzz_brokers", tmp_path, corpus, runs=150_000, linked=LINKED)

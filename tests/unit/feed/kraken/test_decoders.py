@@ -427,7 +427,6 @@ class TestResults:
             (b'[1,[],"trade","NO/SUCH"]', FrameResult.UNKNOWN_SYMBOL),
             (b'[1,[],"spread","XBT/USD"]', FrameResult.UNKNOWN_EVENT),
             (b'[1,{"as":[]},"book-11","XBT/USD"]', FrameResult.UNKNOWN_EVENT),
-            (b'[1,{"as":[]},"book-10","XBT/USD"]', FrameResult.OK),
             (b'[1,{"as":[],"a":[],"c":"1"},"book-10","XBT/USD"]', FrameResult.MALFORMED),
             (b'[1,{"a":[]},"book-10","XBT/USD"]', FrameResult.MALFORMED),
             (b'[1,{"a":[],"c":"4294967296"},"book-10","XBT/USD"]', FrameResult.MALFORMED),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,7 +18,6 @@ from mdsys.feed.kraken.venue import KRAKEN
 from mdsys.feed.venue import Confirmed, Refused, Removed, Stream
 from mdsys.record.record import Flag, Kind
 from mdsys.sim.dialect import (
-    Book,
     Depth,
     Event,
     Level,
@@ -26,66 +25,20 @@ from mdsys.sim.dialect import (
     Quote,
     Refusal,
     Request,
-    Symbol,
     Trade,
 )
+from tests.still_market import SYMBOLS, FakeClient, FakeExchange
 
 NOW = 1_791_309_962_264_627_123
-SYMBOLS = [Symbol(i, f"SYM00000{i}", 2, 3) for i in range(3)]
 INFOS = {symbol.name: SymbolInfo(symbol.index + 1) for symbol in SYMBOLS}
 E8 = 10**8
-
-
-class FakeExchange:
-    """A market whose book is set by the test, and a venue that refuses what it is told to."""
-
-    def __init__(self) -> None:
-        self.market = self
-        self.symbols = SYMBOLS
-        self.time_ns = NOW
-        self.refused: dict[str, str] = {}
-        self.bids: Sequence[Level] = (Level(9999, 10), Level(9998, 20))
-        self.asks: Sequence[Level] = (Level(10001, 30),)
-
-    def find(self, name: str) -> Symbol | None:
-        return next((symbol for symbol in SYMBOLS if symbol.name == name.upper()), None)
-
-    def book(self, symbol: Symbol) -> Book:
-        return Book(symbol, NOW, 5, tuple(self.bids), tuple(self.asks))
-
-    def is_valid(self, secret: str) -> bool:
-        return bool(secret)
-
-    def refusal(self, symbol: str, channel: str = "") -> str | None:
-        return self.refused.get(f"{symbol} {channel}")
-
-
-class FakeClient:
-    """What a session has asked of its server."""
-
-    address = "127.0.0.1"
-
-    def __init__(self) -> None:
-        self.shown: set[tuple[str, str]] = set()
-
-    def show(self, symbol: Symbol, *kinds: str) -> None:
-        self.shown |= {(symbol.name, kind) for kind in kinds}
-
-    def hide(self, symbol: Symbol, *kinds: str) -> None:
-        self.shown -= {(symbol.name, kind) for kind in kinds}
-
-    def show_streams(self, names: Collection[str]) -> None:
-        raise AssertionError(names)
-
-    def breach(self, what: str, words: str = "") -> None:
-        raise AssertionError(what, words)
 
 
 class Rig:
     """A client with the venue's talk and decoders on one session of the simulator's."""
 
     def __init__(self, dialect: Kraken | None = None) -> None:
-        self.exchange = FakeExchange()
+        self.exchange = FakeExchange(NOW)
         self.dialect = dialect or Kraken(self.exchange)
         if dialect is not None:
             assert isinstance(dialect.exchange, FakeExchange)
@@ -219,7 +172,7 @@ def test_what_cannot_be_carried_out_is_said(message: str, words: str) -> None:
 
 
 def test_another_path_is_not_there() -> None:
-    assert Kraken(FakeExchange()).accept(Request("/", {}, {}), FakeClient()) == Refusal(404)
+    assert Kraken(FakeExchange(NOW)).accept(Request("/", {}, {}), FakeClient()) == Refusal(404)
 
 
 def test_trades_have_their_ids_and_times() -> None:
@@ -314,5 +267,5 @@ def test_heartbeats_fill_the_silence_of_a_subscriber() -> None:
 
 
 def test_who_sends_too_much_is_told_so_first() -> None:
-    breach = Kraken(FakeExchange()).breach("messages")
+    breach = Kraken(FakeExchange(NOW)).breach("messages")
     assert json.loads(breach.messages[0])["error"] == "Exceeded msg rate"

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from mdsys.feed.event_dialect import EVENTS_MAX
 from mdsys.feed.frame import SymbolInfo
-from mdsys.feed.massive.dialect import EVENTS_MAX, Massive
+from mdsys.feed.massive.dialect import Massive
 from mdsys.feed.massive.venue import MASSIVE, MassiveTalk
 from mdsys.feed.venue import Busy, Confirmed, Denied, Event, Opened, Refused, Removed, Stream
 from mdsys.record.record import Kind

@@ -161,11 +161,11 @@ class TestOpenAlgoDecoder:
     @pytest.mark.parametrize(
         ("depth", "expected", "level_count"),
         [
-            ({"buy": [], "sell": []}, [ABSENT] * 4, 0),
+            ({"buy": [], "sell": []}, [ABSENT] * 4, 1),  # which says so
             ({"buy": BUY}, [77940 * 10**6, ABSENT, 5 * E8, ABSENT], 2),
             ({"buy": None, "sell": BUY}, [ABSENT, 77935 * 10**6, ABSENT, 140 * E8], 2),
-            ({"buy": [{"price": 5, "quantity": 0}], "sell": [{}]}, [ABSENT] * 4, 0),
-            ({"buy": [{"price": None}], "sell": []}, [ABSENT] * 4, 0),
+            ({"buy": [{"price": 5, "quantity": 0}], "sell": [{}]}, [ABSENT] * 4, 1),
+            ({"buy": [{"price": None}], "sell": []}, [ABSENT] * 4, 1),
         ],
     )
     def test_side_may_be_empty(
@@ -200,6 +200,17 @@ class TestOpenAlgoDecoder:
     ) -> None:
         result, ticks = make(which, channels)(DEPTH)
         assert (result, list(ticks["kind"])) == (FrameResult.OK, kinds)
+
+    @pytest.mark.parametrize("has_depth", [True, False])
+    def test_depth_that_is_refused_leaves_no_book_to_use(self, which: str, has_depth: bool) -> None:
+        decode = make(which)
+        bad = edited(DEPTH, ltp="0.123456789", depth={"buy": BUY} if has_depth else None)
+        said = []
+        for each in (DEPTH, bad, bad, DEPTH):
+            _, ticks = decode(each)
+            said += [int(tick["what"]) for tick in ticks if tick["kind"] == Kind.STATUS]
+        refused = [Status.VALUE_REFUSED] * 2
+        assert said == ([refused[0], Status.RESYNC, refused[1]] if has_depth else refused)
 
     def test_hundred_levels_a_side_and_no_more(self, which: str) -> None:
         decode = make(which)
@@ -292,7 +303,7 @@ class TestOpenAlgoDecoder:
         [
             ("null", [Kind.TICKER]),
             ("{}", [Kind.TICKER]),
-            ('{"sell": []}', [Kind.TICKER, Kind.QUOTE]),
+            ('{"sell": []}', [Kind.TICKER, Kind.QUOTE, Kind.LEVEL]),
         ],
     )
     def test_depth_that_comes_twice_is_the_last(
@@ -319,3 +330,12 @@ def test_book_holds_the_last_depth_and_no_more() -> None:
     assert decoder.book("NSE:SBIN")[2] == [(77950 * 10**6, 172 * E8)]
     decoder.decode(edited(DEPTH, depth={"buy": rows(1), "sell": []}))
     assert decoder.book("NSE:SBIN") == (True, [(E8, E8)], [])
+
+
+def test_cell_has_a_book_to_use_again_with_the_next_depth() -> None:
+    c = Decoder("openalgo", SYMBOLS, 1024)
+    usable = []
+    for frame in (DEPTH, edited(DEPTH, ltp="0.123456789"), QUOTE, DEPTH):
+        c.decode(frame)
+        usable.append(c.book("NSE:SBIN")[0])
+    assert usable == [True, False, False, True]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from mdsys.feed.frame import FrameResult
+from mdsys.feed.openalgo.dialect import tick
 from tests.openalgo_frames import DEPTH, QUOTE, BothDecoders, edited
 from tests.quick import BUILDS, taken
+from tests.sim_stage import BOOK, TIME_NS, TRADE
 
 BROKER_FIRST = QUOTE.replace(b', "broker": "zerodha"', b"").replace(
     b', "data"', b', "broker": "zerodha", "data"'
@@ -32,6 +35,18 @@ SENT = {
 def test_frames_as_the_proxy_sends_them_are_taken(frame: bytes, build: str) -> None:
     assert taken("openalgo", "NSE:SBIN", frame, build)
     assert not taken("openalgo", "NSE:SBIN", frame.replace(b": ", b":", 1), build)
+
+
+@pytest.mark.parametrize("trade", [TRADE._replace(symbol=BOOK.symbol, id=2_437_377_057), None])
+@pytest.mark.parametrize("mode", [1, 2, 3])
+def test_frames_as_the_simulator_sends_them_are_taken_in_the_adapters_order(
+    mode: int, trade: Any
+) -> None:
+    frame = tick(mode, BOOK, trade, TIME_NS)
+    assert taken("openalgo", f"NSE:{BOOK.symbol.name}", frame.encode())
+    data = json.loads(frame)["data"]
+    assert list(data) == [key for key in json.loads(DEPTH)["data"] if key in data]
+    assert len(data) == ({1: 6, 2: 15, 3: 18} if trade else {1: 5, 2: 12, 3: 15})[mode]
 
 
 @pytest.mark.parametrize("frame", SENT.values(), ids=SENT)
