@@ -1,7 +1,7 @@
 """What a fault did at ten venues at once: one daemon, ten simulators, and all that a reader saw.
 
 An episode is one fault at every venue that can have it. Its tests, one for each venue, look at what
-was seen at theirs.
+was seen at theirs. Episodes that leave all as it was follow one another in one scene.
 """
 
 from __future__ import annotations
@@ -139,32 +139,95 @@ def check_ascending(seen: Seen, symbols: Collection[str]) -> None:
                 last, was_down = event.id, False
 
 
-class Scene:
-    """A running episode."""
+class Episode:
+    """What was seen of one fault, and what the daemon said meanwhile."""
 
     def __init__(
-        self, name: str, sims: Street, running: Daemon, market_data: mdsys.MarketData
+        self,
+        running: Daemon,
+        venues: Collection[str],
+        reconnects: Counter[str],
+        line_first: int = 0,
     ) -> None:
-        self.name = name
-        self.sims = sims
-        self.running = running
-        self.venues = tuple(sims)
-        self.seen = {venue: Seen() for venue in sims}
+        self.venues = tuple(venues)
+        """Those that are struck."""
+        self.seen = {venue: Seen() for venue in venues}
         self.failed: dict[str, str] = {}
         """Venue -> what did not come to be, with what was there instead."""
+        self.reconnects = reconnects
+        """Venue -> how often it had been dialled again before."""
         self.state_then: dict[str, Any] = {}
         """The daemon's state while the fault was on."""
         self.symbols_then: dict[str, dict[str, Any]] = {}
         """Venue -> its state of the symbol that was struck."""
         self.attempts_then: dict[str, int] = {}
         """Venue -> how often it had been dialled."""
-        self.counters: dict[str, int] = {}
-        """Of the feed, in the end."""
+        self.counted: dict[str, int] = {}
+        """What the feed's counters rose by."""
         self.reloaded: dict[str, Any] = {}
         """What ``ctl reload`` answered."""
+        self.name = running.name
+        self._running = running
+        self._line_first = line_first
+
+    @property
+    def lines(self) -> list[str]:
+        """The daemon's log from the fault on."""
+        return self._running.lines[self._line_first :]
+
+    @property
+    def log(self) -> str:
+        """The same in one."""
+        return "\n".join(self.lines)
+
+    def check(self, venue: str) -> Seen:
+        """Fail where something did not come to be; return what was seen."""
+        assert venue not in self.failed, self.failed[venue]
+        return self.seen[venue]
+
+    def check_law(self, venue: str) -> None:
+        """Hold a venue's trades to the law as far as its ids prove anything."""
+        seen = self.check(venue)
+        symbols = {symbol for symbol, kind in seen.kinds if kind is Kind.TRADE}
+        if venue in CONTIGUOUS:
+            assert symbols
+            check_conserved(seen, symbols)
+        elif venue in ASCENDING:
+            assert symbols
+            check_ascending(seen, symbols)
+
+
+class Scene:
+    """Venues, a daemon and a reader: what episodes are played on."""
+
+    def __init__(
+        self, secrets: Secrets, sims: Street, running: Daemon, market_data: mdsys.MarketData
+    ) -> None:
+        self.name = running.name
+        self.secrets = secrets
+        self.sims = sims
+        self.running = running
+        self.episode = Episode(running, tuple(sims), Counter())
+        self._line_next = 0  # what strikes from the start on is told before there is a reader
         self._market_data = market_data
         self._reader: mdsys.Reader | None = None
         self._venue_of: dict[int, str] = {}
+
+    def begin(self, venues: Collection[str]) -> Episode:
+        """Begin an episode at these venues; what is read from now on is its."""
+        answer = self.state()
+        again = Counter({venue: reconnects(answer, venue) for venue in venues})
+        self.episode = Episode(self.running, venues, again, self._line_next)
+        return self.episode
+
+    def end(self) -> None:
+        """End the episode; the log from now on is the next one's."""
+        self._line_next = len(self.running.lines)
+
+    def strike(self, venue: str, fault: str, **options: Any) -> None:
+        """Let something go wrong on the oldest socket of a venue."""
+        number = self.sims.call(lambda: self.sims[venue].connections[0])
+        self.sims.inject(venue, fault, connection=number, **options)
 
     # ---- what readers see ----
 
@@ -184,7 +247,9 @@ class Scene:
                 self._take_status(tick, name)
                 continue
             assert name is not None
-            seen = self.seen[name.partition(":")[0].lower()]
+            seen = self.episode.seen.get(name.partition(":")[0].lower())
+            if seen is None:
+                continue
             seen.kinds[name, kind] += 1
             if int(tick["ts_event"]) != ABSENT:
                 seen.ahead_ns.append(int(tick["ts_event"]) - int(tick["ts_recv"]))
@@ -203,7 +268,8 @@ class Scene:
             venue = self._venue_of[connection]
         else:
             return
-        self.seen[venue].events.append(said)
+        if venue in self.episode.seen:
+            self.episode.seen[venue].events.append(said)
 
     # ---- what the daemon says ----
 
@@ -222,7 +288,6 @@ class Scene:
     def until(
         self,
         is_so: Callable[[str, Seen, dict[str, Any]], bool],
-        venues: Collection[str] | None = None,
         *,
         patience_s: float = PATIENCE_S,
     ) -> None:
@@ -230,55 +295,39 @@ class Scene:
 
         Args:
             is_so: Given a venue, what was seen of it, and the daemon's state.
-            venues: Which; None: all.
             patience_s: How long to wait.
         """
-        waiting = [v for v in (venues or self.venues) if v not in self.failed]
+        episode = self.episode
+        waiting = [venue for venue in episode.venues if venue not in episode.failed]
         deadline = time.monotonic() + patience_s
         while True:
             self.read()
             answer = self.state()
-            waiting = [venue for venue in waiting if not is_so(venue, self.seen[venue], answer)]
+            waiting = [each for each in waiting if not is_so(each, episode.seen[each], answer)]
             if not waiting:
                 return
             if time.monotonic() > deadline:
                 break
         for venue in waiting:
             shown = json.dumps(connections_of(answer, venue), indent=1)
-            self.failed[venue] = f"{self.seen[venue].said}\n{shown}\n{self.running.log}"
+            said = episode.seen[venue].said
+            episode.failed[venue] = f"{said}\n{shown}\n{self.running.log}"
 
-    def until_more(
-        self,
-        venues: Collection[str] | None = None,
-        count: int = 3,
-        symbols: Collection[int] = range(2),
-    ) -> None:
+    def until_more(self, count: int = 3, symbols: Collection[int] = range(2)) -> None:
         """Read until each channel of every symbol has ticked so often again."""
-        before = {venue: self.seen[venue].kinds.copy() for venue in self.venues}
+        before = {venue: seen.kinds.copy() for venue, seen in self.episode.seen.items()}
 
         def more(venue: str, seen: Seen, answer: dict[str, Any]) -> bool:
             del answer
             keys = [(full(venue, i), KIND_OF[each]) for i in symbols for each in channels(venue)]
             return all(seen.kinds[key] >= before[venue][key] + count for key in keys)
 
-        self.until(more, venues)
+        self.until(more)
 
-    def check(self, venue: str) -> Seen:
-        """Fail where something did not come to be; return what was seen."""
-        assert venue not in self.failed, self.failed[venue]
-        return self.seen[venue]
 
-    def check_law(self, venue: str) -> Seen:
-        """Hold a venue's trades to the law as far as its ids prove anything."""
-        seen = self.check(venue)
-        symbols = {symbol for symbol, kind in seen.kinds if kind is Kind.TRADE}
-        if venue in CONTIGUOUS:
-            assert symbols
-            check_conserved(seen, symbols)
-        elif venue in ASCENDING:
-            assert symbols
-            check_ascending(seen, symbols)
-        return seen
+def reconnects(answer: Mapping[str, Any], venue: str) -> int:
+    """Return how often a venue's connections have been dialled again."""
+    return sum(each["reconnects"] for each in connections_of(answer, venue))
 
 
 def venue_ticks(venue: str, seen: Seen, answer: dict[str, Any]) -> bool:
@@ -302,7 +351,7 @@ def scene(
     """Run a daemon on simulated venues, two symbols each, and read everything.
 
     Args:
-        tmp_path: Of this episode alone.
+        tmp_path: Of this scene alone.
         venues: Which.
         per_connection: Symbols of one connection, where a venue allows two.
         word: Of the secrets that are written; the simulators take ``good`` and ``fresh``.
@@ -329,7 +378,7 @@ def scene(
             daemon_on(tmp_path, name, *tables, secrets=secrets) as running,
             mdsys.attach(name) as market_data,
         ):
-            made = Scene(name, sims, running, market_data)
+            made = Scene(secrets, sims, running, market_data)
             if ready:
                 status_when(name, all_tick)
             made.state()

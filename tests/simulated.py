@@ -150,7 +150,7 @@ class Street:
 def street(
     venues: Collection[str],
     *,
-    symbols: int = 2,
+    symbols: int | Mapping[str, int] = 2,
     rate: int = 100,
     limits: Mapping[str, Limits] | None = None,
     secrets: Mapping[str, Collection[str]] | None = None,
@@ -161,7 +161,7 @@ def street(
 
     Args:
         venues: Which.
-        symbols: Of each market.
+        symbols: Of each market; or by venue.
         rate: Events a second of each.
         limits: Venue -> instead of its own.
         secrets: Venue -> the keys or tokens that it takes; the others take any.
@@ -172,7 +172,8 @@ def street(
     made._thread.start()
     try:
         for venue in venues:
-            market = RandomMarket(symbols, rate=rate, seed=11, mix=mix)
+            count = symbols if isinstance(symbols, int) else symbols[venue]
+            market = RandomMarket(count, rate=rate, seed=11, mix=mix)
             keys: dict[str, Any] = {
                 "limits": (limits or {}).get(venue),
                 "secrets": (secrets or {}).get(venue),

@@ -8,9 +8,12 @@ By hand, in an empty directory, for the run that leads to the forbidden state:
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,10 +107,36 @@ def search(model: str, switches: str, where: Path) -> str:
     return result.stdout + result.stderr
 
 
+Said = Callable[[str, str], str]
+"""What the verifier says, given a model and its switches."""
+
+
+@pytest.fixture(scope="module")
+def said_of(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Said]:
+    """Search all that is asked for, a model a core, in the order in which it is."""
+    asked = [
+        (str(item.callspec.params["model"]), str(item.callspec.params["switches"]))
+        for item in request.session.items
+        if item.path == request.path
+        and isinstance(item, pytest.Function)
+        and "switches" in item.callspec.params
+    ]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = {
+            each: pool.submit(search, *each, tmp_path_factory.mktemp(each[0])) for each in asked
+        }
+        try:
+            yield lambda model, switches: found[model, switches].result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 @needs_spin
 @pytest.mark.parametrize(("model", "switches"), SOUND)
-def test_no_run_reaches_a_forbidden_state(model: str, switches: str, tmp_path: Path) -> None:
-    said = search(model, switches, tmp_path)
+def test_no_run_reaches_a_forbidden_state(model: str, switches: str, said_of: Said) -> None:
+    said = said_of(model, switches)
     assert re.search(r"errors: 0$", said, re.MULTILINE), said
     for truncated in ("Search not completed", "max search depth too small", "MEMLIM"):
         assert truncated not in said, said
@@ -116,9 +145,9 @@ def test_no_run_reaches_a_forbidden_state(model: str, switches: str, tmp_path: P
 @needs_spin
 @pytest.mark.parametrize(("model", "switches", "forbidden"), BROKEN)
 def test_a_run_reaches_the_forbidden_state_without(
-    model: str, switches: str, forbidden: str, tmp_path: Path
+    model: str, switches: str, forbidden: str, said_of: Said
 ) -> None:
-    said = search(model, switches, tmp_path)
+    said = said_of(model, switches)
     assert f"assertion violated  !({forbidden})" in said, said
 
 
