@@ -402,19 +402,29 @@ def symbol_of(venue: str, spelled: Callable[[str], str]) -> Callable[[object], s
 
     A venue confirms a subscription to what it does not have; the symbol would stay silent.
     """
+    prefix = venue.upper() or "VENUE"
 
     def check(value: object) -> str:
         native = string(value)
         try:
-            Symbol.parse(f"{venue.upper() or 'VENUE'}:{native}")
+            Symbol.parse(f"{prefix}:{native}")
         except UsageError as error:
             raise ConfigError(str(error)) from None
-        if (right := spelled(native)) != native:
-            hint = f"; did you mean {right}?" if right else ""
-            raise ConfigError(f"{shown(native)} is not how {venue} writes a symbol{hint}")
+        check_spelling(venue, native, spelled)
         return native
 
     return check
+
+
+def check_spelling(venue: str, native: str, spelled: Callable[[str], str]) -> None:
+    """Check that half a name is in a venue's own writing.
+
+    Raises:
+        ConfigError: It is not; the words say how the venue writes it.
+    """
+    if (right := spelled(native)) != native:
+        hint = f"; did you mean {right}?" if right else ""
+        raise ConfigError(f"{shown(native)} is not how {venue} writes a symbol{hint}")
 
 
 def symbols_file(

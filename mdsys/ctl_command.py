@@ -123,6 +123,8 @@ def _print_all(answer: Answer, out: TextIO) -> None:
             f"{each['restarts']:>8,} {_or_dash(each['core']):>4} "
             f"{'-' if beat is None else f'{beat:,.2f} s':>9}\n"
         )
+    for each in answer["lists"].values():
+        out.write(f"\n{_plain(each['why'])}\n  {_plain(each['remedy'])}\n")
     if answer["limits"]:
         out.write(f"\n{'limit':<17} {'of':<28} {'used':>9} {'allowed':>9} {'within':>9} waiting\n")
     for each in answer["limits"]:

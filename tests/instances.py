@@ -61,7 +61,8 @@ def cleaned(name: str, *directories: Path) -> Iterator[str]:
         with contextlib.suppress(InstanceInUse):  # by ourselves, when a test has failed
             Lock.take(name).remove()  # waits for the feeds of a daemon that was killed
         remove_segments(name, *directories)
-        (run_dir() / f"{name}.lock").unlink(missing_ok=True)
+        for suffix in ("lock", "limits", "limits.new"):
+            (run_dir() / f"{name}.{suffix}").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 """The feed processes: started, watched, and started again.
 
 A feed that ends is replaced at once, and ever more slowly if it goes on ending; one that lives but
-has stopped beating is killed first. A spare process that has imported everything waits for a plan,
-so that a killed feed's successor begins its work within milliseconds.
+has stopped beating is killed first. Spare processes that have imported everything wait for a plan,
+one for every two feeds, so that a killed feed's successor begins its work within milliseconds, also
+when half of them are killed at once.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ HANG_S = 2.0
 START_S = 30.0
 """How long a new feed may take until it first beats: it maps and locks gigabytes."""
 SPARE_DELAY_S = 1.0
-"""From the start of a feed to that of the next spare, which must not take its core's time."""
+"""From the start of a feed or a spare to that of the next spare, which must not take their time."""
 
 log = logging.getLogger("mdsys.daemon")
 
@@ -184,10 +185,16 @@ class Feeds:
         self._plan_of = plan_of
         self._events = events
         self._lock_fd = lock_fd
-        self._spare: _Process | None = None
+        self._spares: list[_Process] = []
         self._spare_timer: asyncio.TimerHandle | None = None
         self._stopping = False
         self._looked_s = 0.0
+
+    def prepare(self) -> None:
+        """Begin to start processes, in the running loop: they import while the plans are made."""
+        with contextlib.suppress(OSError):  # ``start`` will find out
+            for _ in self.all:
+                self._add_spare()
 
     def start(self) -> None:
         """Start all of them, in the running loop."""
@@ -202,8 +209,8 @@ class Feeds:
         loop = asyncio.get_running_loop()
         if self._spare_timer is not None:
             self._spare_timer.cancel()
-        if self._spare is not None:
-            self._spare.signal(signal.SIGKILL)
+        for spare in self._spares:
+            spare.signal(signal.SIGKILL)
         for feed in self.all:
             if feed.process is not None:
                 feed.process.signal(signal.SIGTERM)
@@ -216,11 +223,7 @@ class Feeds:
             process.signal(signal.SIGKILL)
 
     def _finish_when_all_are_gone(self) -> None:
-        if (
-            self._stopping
-            and self._spare is None
-            and all(feed.process is None for feed in self.all)
-        ):
+        if self._stopping and not self._spares and all(feed.process is None for feed in self.all):
             self.on_all_gone()
 
     # ---- one life ----
@@ -322,7 +325,12 @@ class Feeds:
         if not self._stopping:
             asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
-    # ---- the spare ----
+    # ---- the spares ----
+
+    @property
+    def _spare_count(self) -> int:
+        """How many there should be."""
+        return (len(self.all) + 1) // 2
 
     def _start_spare_soon(self) -> None:
         if self._spare_timer is not None:
@@ -333,24 +341,37 @@ class Feeds:
     def _start_spare(self) -> None:
         """Have one process more that only waits; without it a restart takes longer, no more."""
         self._spare_timer = None
-        if self._stopping or self._spare is not None:
+        if self._stopping or len(self._spares) >= self._spare_count:
             return
         with contextlib.suppress(OSError):
-            process = self._spare = _Process(self._lock_fd)
-            asyncio.get_running_loop().add_reader(process.pidfd, self._reap_spare, process)
+            self._add_spare()
+            self._start_spare_soon()
+
+    def _add_spare(self) -> None:
+        process = _Process(self._lock_fd)
+        self._spares.append(process)
+        asyncio.get_running_loop().add_reader(process.pidfd, self._reap_spare, process)
 
     def _take_spare(self) -> _Process | None:
-        process, self._spare = self._spare, None
-        if process is not None:
-            asyncio.get_running_loop().remove_reader(process.pidfd)
+        """Return the one that has waited longest."""
+        if not self._spares:
+            return None
+        process = self._spares.pop(0)
+        asyncio.get_running_loop().remove_reader(process.pidfd)
         return process
 
     def _reap_spare(self, process: _Process) -> None:
         """It has ended before it was needed; the next start of a feed makes another."""
         asyncio.get_running_loop().remove_reader(process.pidfd)
         process.bury()
-        self._spare = None
+        self._spares.remove(process)
         self._finish_when_all_are_gone()
+
+    def discard(self) -> None:
+        """End what was prepared and will not be started; they hold the lock no more."""
+        while (process := self._take_spare()) is not None:
+            process.signal(signal.SIGKILL)
+            process.bury()
 
     # ---- what they do ----
 

@@ -4,8 +4,9 @@ A stream that ticks once an hour must not look dead, and one that ticks a hundre
 and stopped must not look quiet. So each is held against itself: it is stale when it has been silent
 for longer than a few times the longest silence it has shown lately. Streams that are silent
 together are judged together: a connection's channel, with all its symbols, shows only short
-silences, so a mute one is found in seconds, whatever its symbols' own habits. No I/O and no clock:
-the supervisor looks once a second and carries out the verdict.
+silences, so a mute one is found in seconds, whatever its symbols' own habits. A stream that has
+ticked once has no habit yet: it is held against the quietest of those beside it. No I/O and no
+clock: the supervisor looks once a second and carries out the verdict.
 """
 
 from __future__ import annotations
@@ -24,7 +25,14 @@ STREAM_FLOOR_NS = 10 * SECOND
 CHANNEL_FLOOR_NS = 5 * SECOND
 """The same of all streams of a connection's channel together."""
 SILENCES_MIN = 1
-"""A stream that has shown fewer is not judged by itself."""
+"""A stream that has shown fewer is not judged by itself, but by its peers."""
+PEERS_MIN = 30
+PEER_SILENCES_MIN = 4
+"""A peer is a stream of the same channel and connection that has shown so many."""
+PEER_FACTOR = 4
+"""How many times as long as the quietest peer may be silent."""
+PEER_FLOOR_NS = 3_600 * SECOND
+"""No silence after a single tick is judged that is shorter."""
 FEW_FACTORS = (20_000.0, 200.0, 50.0)
 """How many times the longest of one, two, three silences the next one may last."""
 LIMIT_MAX_NS = 366 * 86_400 * SECOND
@@ -61,6 +69,9 @@ class Silences:
     chance that one of n + 1 exponential times is more than k times the largest of the n others is
     the product of i / (i + k), i = 1..n.)
 
+    One that has ticked once (n = 0) tells nothing about its rate; what it may be told by its peers'
+    ways is the caller's to say.
+
     Args:
         floor_ns: No shorter silence is too long.
     """
@@ -75,6 +86,7 @@ class Silences:
         self._spell_ns = np.zeros(0, np.int64)
         """When the spell began."""
         self._limit = np.zeros(0, np.int64)
+        """How long each may be silent; 0: it is not judged yet."""
         self.stale = np.zeros(0, np.bool_)
 
     def grow(self, count: int) -> None:
@@ -92,7 +104,9 @@ class Silences:
         self._longest[:, places] = 0
         self._count[:, places] = 0
 
-    def look(self, now_ns: int, heard: Times, from_ns: Times) -> tuple[Bools, Times]:
+    def look(
+        self, now_ns: int, heard: Times, from_ns: Times, once_ns: Times | int = 0
+    ) -> tuple[Bools, Times]:
         """Judge every stream.
 
         Args:
@@ -100,6 +114,7 @@ class Silences:
             heard: When each was last heard; 0: never.
             from_ns: From when on its silence counts, since it was asked for then, or its market
                 opened; 0: it is not judged now.
+            once_ns: How long each may be silent if it has ticked once; 0: no one can say.
 
         Returns:
             Which have become stale since the last look, and how long each is silent.
@@ -118,8 +133,10 @@ class Silences:
         silent_ns = now_ns - np.maximum(self._heard, from_ns)
         count = self._count.sum(axis=0)
         allowed = self._longest.max(axis=0) * _factor(count)
-        self._limit = np.maximum(self._floor_ns, np.minimum(allowed, LIMIT_MAX_NS)).astype(np.int64)
-        stale = (from_ns > 0) & (count >= SILENCES_MIN) & (silent_ns > self._limit)
+        limit = np.maximum(self._floor_ns, np.minimum(allowed, LIMIT_MAX_NS)).astype(np.int64)
+        once = np.where(self._heard > 0, once_ns, 0)
+        self._limit = np.where(count >= SILENCES_MIN, limit, once)
+        stale = (from_ns > 0) & (self._limit > 0) & (silent_ns > self._limit)
         fresh = stale & ~self.stale
         self.stale |= stale
         return fresh, silent_ns
@@ -135,10 +152,15 @@ class Silences:
             self._spell_ns[full] = now_ns
 
     def limit_s(self, place: int) -> float | None:
-        """Return how long one may be silent; None: it is not judged by itself yet."""
-        if place >= len(self._limit) or self._count[:, place].sum() < SILENCES_MIN:
+        """Return how long one may be silent; None: it is not judged yet."""
+        if place >= len(self._limit) or self._limit[place] == 0:
             return None
         return float(self._limit[place]) / SECOND
+
+    def known_limits(self) -> Times:
+        """Return how long each may be silent that has a habit and is well; 0 for the others."""
+        known = (self._count.sum(axis=0) >= PEER_SILENCES_MIN) & ~self.stale
+        return np.where(known, self._limit, 0)
 
 
 class _Retries:
@@ -225,7 +247,8 @@ class Health:
             pulses: Connection -> its socket's, of those that are open.
         """
         self._grow(len(heard))
-        fresh, _ = self._streams.look(now_ns, heard.ravel(), from_ns.ravel())
+        once_ns = self._once_ns(connection, from_ns)
+        fresh, _ = self._streams.look(now_ns, heard.ravel(), from_ns.ravel(), once_ns.ravel())
         fresh = fresh.reshape(heard.shape)
         stale = self._streams.stale.reshape(heard.shape)
         fresh_channels, stale_channels, mute = self._look_at_channels(
@@ -263,6 +286,25 @@ class Health:
     def _grow(self, row_count: int) -> None:
         self._streams.grow(row_count * _WIDTH)
         self._stream_retries.grow(row_count * _WIDTH)
+
+    def _once_ns(self, connection: npt.NDArray[np.int32], from_ns: Times) -> Times:
+        """Return how long each stream may be silent that has ticked once.
+
+        Symbols are dealt to connections without regard to how they trade, so those beside it are
+        its like. What is allowed to the quietest of them is at least four times the longest silence
+        that it has shown; four times that is beyond what any of thirty or more has come near. Where
+        some are as quiet as this one may be, they have few silences, long ones, and so a limit that
+        grows as fast as time goes by: it is never called stale there. Among busy ones it is, after
+        an hour.
+        """
+        limits = np.where(from_ns > 0, self._streams.known_limits().reshape(from_ns.shape), 0)
+        count = int(connection.max(initial=0)) + 1
+        quietest = np.zeros((count, _WIDTH), np.int64)
+        peers = np.zeros((count, _WIDTH), np.int64)
+        np.maximum.at(quietest, connection, limits)
+        np.add.at(peers, connection, limits > 0)
+        once_ns = np.clip(PEER_FACTOR * quietest, PEER_FLOOR_NS, LIMIT_MAX_NS)
+        return np.where(peers >= PEERS_MIN, once_ns, 0)[connection]
 
     def _look_at_channels(
         self, now_ns: int, heard: Times, from_ns: Times, connection: npt.NDArray[np.int32]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from itertools import count
 from typing import Any
 
 from mdsys.daemon.connections import Connection
@@ -38,8 +37,6 @@ class Leave:
         self._needs_secret = needs_secret
         self._permits: dict[tuple[int, int], Permit] = {}
         """(Feed, its number of the ask)."""
-        self._sockets = count(1)
-        """The limiter's numbers of sockets; a connection has two while it is handed over."""
 
     def ask(
         self, feed: int, link: FeedLink, connection: Connection, message: Mapping[str, Any]
@@ -74,7 +71,6 @@ class Leave:
                 granted,
                 key=placed.key if connects else None,
                 holder=feed,
-                connection=next(self._sockets),
                 count=message.get("count", 1),
             )
         except FeedError as error:
@@ -119,8 +115,8 @@ class Leave:
             return
         if permit.state in ("waiting", "granted"):
             self._limiter.withdraw(permit)
-        elif permit.connection is not None:
-            self._limiter.released(permit.connection)
+        else:
+            self._limiter.released(permit)
 
     def feed_ended(self, feed: int) -> None:
         """Note that a feed is gone with all its sockets."""

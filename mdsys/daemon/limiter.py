@@ -8,6 +8,9 @@ the two, and even if it dies there, no two windows' worth can fall into one.
 Asks are answered in the order in which they came, wherever they compete. One that must wait for its
 key holds up others of that key, never those of another key; one that waits for the address alone
 holds up all behind it: so nobody starves, neither a large request nor a busy key's.
+
+What is used is kept in a file (``LimitsFile``), so that neither the end of a feed nor that of the
+daemon gives anything back.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Final, Literal, Protocol
 
+from mdsys.daemon.limits_file import Kept, LimitsFile
 from mdsys.errors import FeedError
 from mdsys.feed.venue import Limits, Window
 from mdsys.feed.window import MonotonicClock, RollingWindow
@@ -89,7 +93,6 @@ class Permit:
     key: str | None
     holder: Hashable
     """Whose it is; when that one ends, so do its permits."""
-    connection: int | None
     count: int
     granted: Callable[[Permit], None] = field(repr=False)
     scopes: tuple[_Scope, ...] = field(repr=False)
@@ -119,10 +122,14 @@ class Limiter:
     Args:
         clock: Seconds that never step back.
         call_later: As the event loop's, which it is where None is given.
+        file: Where what is used is kept; None: nowhere.
     """
 
     def __init__(
-        self, clock: MonotonicClock = time.monotonic, call_later: CallLater | None = None
+        self,
+        clock: MonotonicClock = time.monotonic,
+        call_later: CallLater | None = None,
+        file: LimitsFile | None = None,
     ) -> None:
         self._clock = clock
         self._call_later = call_later
@@ -132,6 +139,13 @@ class Limiter:
         """Asks that need the very same scopes, first come first."""
         self._granted: set[Permit] = set()
         """Granted and not used yet, and sockets that take a place."""
+        self._file = file
+        self._unkept = False
+        """Whether anything has changed since the file was written."""
+        self._before = (
+            {(each.venue, each.what, each.key): each for each in file.read()} if file else {}
+        )
+        """What the daemon before us has used of scopes that nobody has asked for yet."""
         self._number = 0
         self._timer: Timer | None = None
         self._passing = False
@@ -153,26 +167,22 @@ class Limiter:
         *,
         key: str | None = None,
         holder: Hashable = None,
-        connection: int | None = None,
         count: int = 1,
     ) -> Permit:
         """Ask for a permit; ``granted`` is called when it is there, perhaps before this returns.
 
         Args:
             venue: Whose limits, as configured.
-            what: connect, or reconnect where this connection has been open before; message, on any
+            what: connect, or reconnect where it replaces a socket that was lost; message, on any
                 socket of the venue; rest.
             granted: Called once, unless the ask is withdrawn or its holder ends.
             key: Name of the credential, where the venue has keys.
             holder: Who will use it, as the number of a feed.
-            connection: Of a connect: which.
             count: Messages, or the weight of a request; in [1, 2^31).
 
         Raises:
             FeedError: So many are never allowed.
         """
-        if what == "reconnect":  # its socket is gone, whether we were told or not
-            self._release(lambda each: each.holder == holder and each.connection == connection)
         scopes = tuple(self._scopes_of(venue, what, key))
         for scope in scopes:
             if count > scope.count_max:
@@ -181,7 +191,7 @@ class Limiter:
                     "its limits allow"
                 )
         self._number += 1
-        permit = Permit(venue, what, key, holder, connection, count, granted, scopes, self._number)
+        permit = Permit(venue, what, key, holder, count, granted, scopes, self._number)
         self._lanes.setdefault(scopes, deque()).append(permit)
         self._pass()
         return permit
@@ -206,6 +216,7 @@ class Limiter:
         if permit.state != "granted":
             return
         _charge(permit)
+        self._unkept = True
         if any(scope.is_places for scope in permit.scopes):
             permit.state = "used"
         else:
@@ -224,17 +235,16 @@ class Limiter:
             for scope in permit.scopes:
                 scope.held -= permit.count
             self._granted.discard(permit)
+            self._unkept = True
         else:
             return
         permit.state = "over"
         self._pass()
 
-    def released(self, connection: int) -> None:
-        """Note that a socket of a connection has ended: of several, the one opened first."""
-        sockets = [each for each in self._granted if each.connection == connection]
-        if sockets:
-            first = min(sockets, key=lambda each: each.number)
-            self._release(lambda each: each is first)
+    def released(self, permit: Permit) -> None:
+        """Note that the socket that a used permit opened has ended."""
+        if permit.state == "used":
+            self._release([permit])
             self._pass()
 
     def holder_ended(self, holder: Hashable) -> None:
@@ -248,7 +258,7 @@ class Limiter:
                 lane.remove(permit)
                 if not lane:
                     del self._lanes[permit.scopes]
-        self._release(lambda each: each.holder == holder)
+        self._release([each for each in self._granted if each.holder == holder])
         self._pass()
 
     def pause(self, venue: str, what: What, seconds: float) -> None:
@@ -261,6 +271,18 @@ class Limiter:
         """Believe the venue when it has counted more than we did in a window of this length."""
         for scope in self._scopes_of(venue, what, None):
             scope.windows.raise_to(used, seconds, held=scope.held)
+        self._unkept = True
+
+    def keep(self) -> None:
+        """Write down what is used, if it is not; also called now and then."""
+        if self._file is not None and self._unkept:
+            self._unkept = False
+            own = [
+                Kept(*name, scope.held, scope.windows.past())
+                for name, scope in self._scopes.items()
+                if scope.windows.count_max < math.inf
+            ]
+            self._file.write([*own, *self._before.values()])
 
     def usage(self) -> list[Usage]:
         """Return what is used of each limit."""
@@ -299,11 +321,22 @@ class Limiter:
             label = f"{venue} address" if key is None else f"{venue} key {key}"
             found = _Scope(what, label, RollingWindow(windows, self._clock), places)
             self._scopes[venue, what, key] = found
+            if (before := self._before.pop((venue, what, key), None)) is not None:
+                self._go_on(found, before)
         return found
 
-    def _release(self, which: Callable[[Permit], bool]) -> None:
+    def _go_on(self, scope: _Scope, before: Kept) -> None:
+        """Count what the daemon before us has used; what it had granted may be as recent as now."""
+        now = self._clock()
+        for at, count in before.past:
+            scope.windows.charge(count, min(at, now))
+        if before.held:
+            scope.windows.charge(before.held, now)
+
+    def _release(self, permits: Iterable[Permit]) -> None:
         """End permits: what they hold of windows is charged now, their places are free."""
-        for permit in [each for each in self._granted if which(each)]:
+        self._unkept = True
+        for permit in permits:
             if permit.state == "granted":
                 _charge(permit)
             for scope in permit.scopes:
@@ -320,6 +353,8 @@ class Limiter:
         try:
             permits, next_s = self._grant()
             while permits:
+                self._unkept = True
+                self.keep()  # before anybody can use it
                 for permit in permits:
                     if permit.state == "granted":  # not withdrawn by one before it
                         self._tell(permit)

@@ -17,6 +17,9 @@ from mdsys.wording import plural
 
 FEED_CONNECTIONS_MAX = 256
 """Connections of one feed: it has so many places in the counters segment."""
+PIECE_SIZE = 600
+"""Symbols that are placed at once: some milliseconds, after which others have their turn. Three
+orders' worth (mdsys.feed.orders)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +67,26 @@ class Placed:
     """The venue's own names, in order."""
 
 
-@dataclass(slots=True)
-class Change:
-    """What a change of the symbols does to the connections."""
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A piece of what comes: symbols that are on a connection now."""
 
-    opened: list[Placed] = field(default_factory=list)
-    """New ones; all their symbols are new on them."""
-    grown: list[tuple[Placed, list[str]]] = field(default_factory=list)
+    placed: Placed
+    opened: bool
+    """Whether the connection is new with this piece."""
+    symbols: Sequence[str]
+    """At most PIECE_SIZE."""
+    rings: Mapping[str, int]
+    """Symbol -> ring, for those that the directory does not know yet."""
+
+
+@dataclass(slots=True)
+class Removal:
+    """What becomes of the connections that symbols leave."""
+
     shrunk: list[tuple[Placed, list[str]]] = field(default_factory=list)
     closed: list[Placed] = field(default_factory=list)
     """They have no symbols left."""
-    rings: dict[str, int] = field(default_factory=dict)
-    """VENUE:SYMBOL -> ring, for what the directory does not know yet, in the order given."""
 
 
 class Placement:
@@ -117,13 +128,17 @@ class Placement:
 
     def add(
         self, terms: Terms, symbols: Sequence[str], ring_of: Callable[[str], int | None]
-    ) -> Change:
+    ) -> Iterator[Growth]:
         """Place symbols of one venue that are not placed yet, each given once; all or none.
 
         Args:
             terms: What bounds the venue's connections.
             symbols: The venue's own names.
             ring_of: The ring of a VENUE:SYMBOL that the directory knows.
+
+        Returns:
+            The pieces, each placed when it is taken, a connection's one after the other. All must
+            be taken before anything else is added; meanwhile other venues' symbols may leave.
 
         Raises:
             ConfigError: They need more connections than there may be. Nothing has changed.
@@ -144,11 +159,12 @@ class Placement:
         alone = terms.connections_all == 1 and not draft.connections
         draft.place(free, self._home.get(terms.venue) if alone else None)
         self._check(terms, len(symbols), draft)
+        self._load, self._open = draft.load, draft.open
         return self._carry_out(terms, draft, known)
 
-    def remove(self, venue: str, symbols: Sequence[str]) -> Change:
+    def remove(self, venue: str, symbols: Sequence[str]) -> Removal:
         """Take symbols off their connections; those that are not placed are passed over."""
-        change = Change()
+        change = Removal()
         placed = self._on.get(venue, {})
         gone: dict[int, list[str]] = {}
         for symbol in symbols:
@@ -204,41 +220,36 @@ class Placement:
         there = len(self._on.get(terms.venue, {}))
         return f" beside the {there} there are" if there else ""
 
-    def _carry_out(self, terms: Terms, draft: _Draft, known: Mapping[str, int | None]) -> Change:
-        change = Change()
-        placed = self._on.setdefault(terms.venue, {})
-        ring_of_new: dict[str, int] = {}
+    def _carry_out(
+        self, terms: Terms, draft: _Draft, known: Mapping[str, int | None]
+    ) -> Iterator[Growth]:
+        on = self._on.setdefault(terms.venue, {})
+        prefix = f"{terms.venue.upper()}:"
+        for part in draft.connections:
+            placed = part.old
+            ring_of = self._partitions[part.feed].ring
+            for at in range(0, len(part.new), PIECE_SIZE):
+                symbols = part.new[at : at + PIECE_SIZE]
+                opened = placed is None
+                if placed is None:
+                    placed = self._open_connection(terms, part.feed)
+                placed.symbols.update(dict.fromkeys(symbols))
+                on.update(dict.fromkeys(symbols, placed))
+                fresh = [symbol for symbol in symbols if known[symbol] is None]
+                rings = {symbol: ring_of(prefix + symbol) for symbol in fresh}
+                yield Growth(placed, opened, symbols, rings)
+
+    def _open_connection(self, terms: Terms, feed: int) -> Placed:
+        """Return a new connection, with the key that has the fewest."""
         used = dict.fromkeys(terms.keys, 0)
         for each in self.of_venue(terms.venue):
             used[each.key] = used.get(each.key, 0) + 1
-        for part in draft.connections:
-            if not part.new:
-                continue
-            connection = part.old
-            if connection is None:
-                self._number += 1
-                key = min(terms.keys, key=lambda name: used[name])
-                used[key] += 1
-                connection = Placed(self._number, terms.venue, part.feed, key)
-                self.connections[connection.number] = connection
-                change.opened.append(connection)
-                self._home.setdefault(terms.venue, part.feed)
-            else:
-                change.grown.append((connection, part.new))
-            partition = self._partitions[part.feed]
-            prefix = f"{terms.venue.upper()}:"
-            for symbol in part.new:
-                connection.symbols[symbol] = None
-                placed[symbol] = connection
-                if known[symbol] is None:
-                    ring_of_new[symbol] = partition.ring(prefix + symbol)
-        change.rings = {
-            f"{terms.venue.upper()}:{symbol}": ring_of_new[symbol]
-            for symbol in known
-            if symbol in ring_of_new
-        }
-        self._load, self._open = draft.load, draft.open
-        return change
+        self._number += 1
+        key = min(terms.keys, key=lambda name: used[name])
+        placed = Placed(self._number, terms.venue, feed, key)
+        self.connections[placed.number] = placed
+        self._home.setdefault(terms.venue, feed)
+        return placed
 
 
 @dataclass(slots=True, eq=False)

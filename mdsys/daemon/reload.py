@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -60,7 +60,7 @@ class Reload:
         roster: Roster,
         credentials: Credentials,
         tell: Callable[[int, Iterable[Order]], None],
-        open_venue: Callable[[VenueConfig], None],
+        open_venue: Callable[[VenueConfig], Awaitable[None]],
     ) -> None:
         self._config = config
         self._read = read
@@ -101,7 +101,7 @@ class Reload:
         users += [config for _, config in difference.opened]
         reread = self._credentials.read(wanted_fields(users, self._venues))
         for index, config in difference.opened:
-            self._open_venue(config)
+            await self._open_venue(config)
             self._roster.open_desk(config, index, self._venues[config.name])
         gone = await self._roster.unsubscribe(difference.removed)
         for name in difference.closed:

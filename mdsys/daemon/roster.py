@@ -2,7 +2,9 @@
 
 A change goes its whole way here: looked up at the venue where it has a list (``Venue.resolve``),
 placed, entered into the symbol directory, and told to the feeds. A name that the venue does not
-know is refused with the venue's words and never reaches a connection.
+know is refused with the venue's words and never reaches a connection. A large change is made piece
+by piece: the first connection is dialled while the last is still being placed, and whoever asks for
+something else meanwhile is answered.
 """
 
 from __future__ import annotations
@@ -10,15 +12,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
 
 from mdsys import _native
 from mdsys.config import VenueConfig
-from mdsys.config_checks import masked_url, symbol_of
+from mdsys.config_checks import check_spelling, masked_url
 from mdsys.daemon.connections import Connections
-from mdsys.daemon.plan import Change, Placed, Placement, Terms, terms_of
+from mdsys.daemon.plan import PIECE_SIZE, Growth, Placed, Placement, Removal, Terms, terms_of
 from mdsys.daemon.subscriptions import State, Subscriptions
 from mdsys.errors import ConfigError, FeedError, UsageError
 from mdsys.feed.backoff import Backoff
@@ -42,8 +54,12 @@ SCALE = 8
 DENYING = (401, 403)
 """HTTP statuses of a list that our credential does not open."""
 
+USUAL = Resolution(price_scale=SCALE, size_scale=SCALE)
+"""Of a symbol that no list tells of."""
+
 log = logging.getLogger("mdsys.daemon")
 
+T = TypeVar("T")
 Tell = Callable[[int, Iterable[Order]], None]
 """Tells a feed's living process; one that starts anew has it from its plan."""
 
@@ -129,6 +145,8 @@ class Roster:
             self._rings[name] = ring
             self.placement.remember(name.partition(":")[0].lower(), ring)
         self._looking_up: set[asyncio.Task[None]] = set()
+        self._placing = asyncio.Lock()
+        """One venue at a time: what is left of a feed's and the directory's room is shared."""
 
     # ---- the configuration ----
 
@@ -144,7 +162,8 @@ class Roster:
             self._want(desk, config.symbols)
             if desk.venue.resolve is None:
                 try:
-                    self._place(desk, config.symbols, {})
+                    for _ in self._place(desk, config.symbols, {}):
+                        pass
                 except ConfigError as error:
                     problems += error.problems
         if problems:
@@ -232,10 +251,15 @@ class Roster:
                 What was wanted before always is.
         """
         outcome = Outcome()
-        for desk, symbols in self._sorted(names, outcome):
+        for desk, symbols in await self._sorted(names, outcome):
             async with desk.lock:
-                fresh, again = self._fresh(desk, symbols, outcome)
-                self._want(desk, fresh + again)
+                fresh: list[str] = []
+                again: list[str] = []
+                async for piece in _pieces(symbols):
+                    new, old = self._fresh(desk, piece, outcome)
+                    self._want(desk, new + old)
+                    fresh += new
+                    again += old
                 try:
                     refused = await self._resolve_and_place(desk, fresh + again)
                 except FeedError as error:
@@ -256,7 +280,7 @@ class Roster:
     async def unsubscribe(self, names: Iterable[str]) -> Outcome:
         """Want symbols no more."""
         outcome = Outcome()
-        for desk, symbols in self._sorted(names, outcome):
+        for desk, symbols in await self._sorted(names, outcome):
             async with desk.lock:
                 wanted = self.subscriptions.symbols(desk.config.name)
                 there = [symbol for symbol in symbols if symbol in wanted]
@@ -267,16 +291,19 @@ class Roster:
                 self._drop(desk, there)
         return outcome
 
-    def _sorted(self, names: Iterable[str], outcome: Outcome) -> list[tuple[VenueDesk, list[str]]]:
+    async def _sorted(
+        self, names: Iterable[str], outcome: Outcome
+    ) -> list[tuple[VenueDesk, list[str]]]:
         """Return the names by venue, each once; what is no name of a venue's is refused."""
         found: dict[str, dict[str, None]] = {}
-        for name in names:
-            try:
-                desk, symbol = self._understood(name)
-            except (UsageError, ConfigError) as error:
-                outcome.refused[name] = str(error)
-            else:
-                found.setdefault(desk.config.name, {})[symbol] = None
+        async for piece in _pieces(names):
+            for name in piece:
+                try:
+                    desk, symbol = self._understood(name)
+                except (UsageError, ConfigError) as error:
+                    outcome.refused[name] = str(error)
+                else:
+                    found.setdefault(desk.config.name, {})[symbol] = None
         return [(self.desks[venue], list(symbols)) for venue, symbols in found.items()]
 
     def _understood(self, name: str) -> tuple[VenueDesk, str]:
@@ -292,7 +319,8 @@ class Roster:
         if desk is None:
             there = ", ".join(self.desks) or "none"
             raise UsageError(f"the configuration has no [[venue]] {venue}; it has {there}")
-        return desk, symbol_of(desk.config.name, desk.venue.spelled)(parsed.native)
+        check_spelling(venue, parsed.native, desk.venue.spelled)
+        return desk, parsed.native
 
     def find(self, name: str) -> tuple[VenueDesk, str, int | None]:
         """Return the venue of a name, the symbol, and its row of the subscriptions if it is wanted.
@@ -371,14 +399,17 @@ class Roster:
                     refused[symbol] = resolution.refusal
         good = [symbol for symbol in symbols if symbol not in refused]
         try:
-            self._place(desk, good, found)
+            async with self._placing:
+                for _ in self._place(desk, good, found):
+                    await asyncio.sleep(0)
         except ConfigError as error:
             refused |= dict.fromkeys(good, str(error))
         now_ns = self._now_ns()
+        by_words: dict[str, list[str]] = {}
         for symbol, why in refused.items():
-            self.subscriptions.report(
-                desk.config.name, [symbol], None, State.REFUSED, now_ns, words=why
-            )
+            by_words.setdefault(why, []).append(symbol)
+        for why, own in by_words.items():
+            self.subscriptions.report(desk.config.name, own, None, State.REFUSED, now_ns, words=why)
         return refused
 
     async def _resolve(self, desk: VenueDesk, symbols: Collection[str]) -> Mapping[str, Resolution]:
@@ -398,17 +429,19 @@ class Roster:
 
     def _place(
         self, desk: VenueDesk, symbols: Sequence[str], found: Mapping[str, Resolution]
-    ) -> None:
+    ) -> Iterator[None]:
         """Put symbols on connections, into the directory, and tell the feeds.
+
+        Each turn does so with one piece, whole: whoever looks in between sees what is placed, and
+        may change other venues' symbols. Under ``_placing``, but for the start.
 
         Raises:
             ConfigError: They do not fit; nothing has changed.
         """
         if not symbols:
             return
-        config = desk.config
-        names = {symbol: config.full_name(symbol) for symbol in symbols}
-        new_count = sum(name not in self._ids for name in names.values())
+        prefix = desk.config.full_name("")
+        new_count = sum(prefix + symbol not in self._ids for symbol in symbols)
         capacity = self._directory.capacity
         if len(self._ids) + new_count > capacity:
             raise ConfigError(
@@ -416,36 +449,43 @@ class Roster:
                 f"directory has and {new_count} new ones need more; ids are never reused: "
                 f"raise it, or run: mdsys clean --instance {self._instance}"
             )
-        change = self.placement.add(desk.terms, symbols, self._rings.get)
-        for symbol, resolution in found.items():
-            if symbol in names and resolution.wire:
-                desk.wires[symbol] = resolution.wire
-        for symbol, name in names.items():
-            if (ring := change.rings.get(name)) is not None:
-                scales = found.get(symbol, Resolution(price_scale=SCALE, size_scale=SCALE))
-                self._ids[name] = self._directory.add(
-                    name.encode(), ring, scales.price_scale, scales.size_scale
+        shown = masked_url(desk.config.url or desk.venue.url)
+        for growth in self.placement.add(desk.terms, symbols, self._rings.get):
+            self._enter(desk, growth, found)
+            placed = growth.placed
+            self.subscriptions.place(desk.config.name, growth.symbols, placed.number)
+            if growth.opened:
+                self.connections.add(placed, shown, self._now_ns())
+                self._tell(placed.feed, connect_orders(self.plan_of(placed)))
+            else:
+                wires = desk.wires
+                self._tell(
+                    placed.feed,
+                    [
+                        Subscribe(placed.number, [(each, wire_hex(wires, each)) for each in piece])
+                        for piece in symbol_lists(growth.symbols)
+                    ],
                 )
-                self._rings[name] = ring
-        self.subscriptions.identify(
-            config.name, names, (self._ids[name] for name in names.values())
-        )
-        now_ns = self._now_ns()
-        shown = masked_url(config.url or desk.venue.url)
-        for placed in change.opened:
-            self.subscriptions.place(config.name, placed.symbols, placed.number)
-            self.connections.add(placed, shown, now_ns)
-            self._tell(placed.feed, connect_orders(self.plan_of(placed)))
-        for placed, added in change.grown:
-            self.subscriptions.place(config.name, added, placed.number)
-            plan = self.plan_of(placed)
-            self._tell(
-                placed.feed,
-                [
-                    Subscribe(placed.number, [(each, wire_hex(plan, each)) for each in piece])
-                    for piece in symbol_lists(added)
-                ],
+            yield
+
+    def _enter(self, desk: VenueDesk, growth: Growth, found: Mapping[str, Resolution]) -> None:
+        """Put symbols into the directory, those that it does not know."""
+        prefix = desk.config.full_name("")
+        for symbol in growth.symbols:
+            if (resolution := found.get(symbol)) is not None and resolution.wire:
+                desk.wires[symbol] = resolution.wire
+        for symbol, ring in growth.rings.items():
+            scales = found.get(symbol, USUAL)
+            name = prefix + symbol
+            self._ids[name] = self._directory.add(
+                name.encode(), ring, scales.price_scale, scales.size_scale
             )
+            self._rings[name] = ring
+        self.subscriptions.identify(
+            desk.config.name,
+            growth.symbols,
+            [self._ids[prefix + symbol] for symbol in growth.symbols],
+        )
 
     def _drop(self, desk: VenueDesk, symbols: Sequence[str]) -> None:
         """Take symbols off their connections."""
@@ -456,7 +496,7 @@ class Roster:
         self._tell_less(change)
         self.on_gone(desk.config.name, symbols)
 
-    def _tell_less(self, change: Change) -> None:
+    def _tell_less(self, change: Removal) -> None:
         for placed, gone in change.shrunk:
             self._tell(
                 placed.feed,
@@ -496,3 +536,12 @@ class Roster:
             f"{plural(self.subscriptions.symbol_count(), 'symbol')}, "
             f"{plural(len(self.placement.connections), 'connection')}"
         )
+
+
+async def _pieces(items: Iterable[T]) -> AsyncIterator[list[T]]:
+    """Give what there is to do piece by piece, and whoever waits a turn in between."""
+    rest = iter(items)
+    while piece := list(islice(rest, PIECE_SIZE)):
+        yield piece
+        if len(piece) == PIECE_SIZE:
+            await asyncio.sleep(0)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
 import time
 from pathlib import Path
+from typing import Final
 
 from mdsys.config import Config, load
 from mdsys.daemon import handover
 from mdsys.daemon.supervisor import Supervisor
-from mdsys.errors import MdsysError
+from mdsys.errors import ConfigError, MdsysError
+
+UNIT_INSTANCE: Final = "MDSYS_UNIT_INSTANCE"
+"""Set by systemd/mdsys@.service: NAME of mdsys@NAME."""
 
 log = logging.getLogger("mdsys.daemon")
 
@@ -30,12 +35,31 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.handover is not None:
         return run_handed(handover.take(arguments.handover))
     config = load(arguments.config)
+    check_unit_instance(config, arguments.config, os.environ.get(UNIT_INSTANCE))
     _note_not_used(config)
 
     async def run() -> int:
         return await Supervisor(config, lambda: load(arguments.config)).run()
 
     return asyncio.run(run())
+
+
+def check_unit_instance(config: Config, path: Path, unit: str | None) -> None:
+    """Refuse a configuration that is not of the unit's name: two units could mean one instance.
+
+    Args:
+        config: As it was read.
+        path: From where.
+        unit: As UNIT_INSTANCE tells; None or empty: no unit of ours has started us.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    if unit and config.instance != unit:
+        raise ConfigError(
+            f'{path}: instance: "{config.instance}", but mdsys@{unit}.service runs it: write '
+            f'instance = "{unit}"'
+        )
 
 
 def run_handed(handed: handover.Handover) -> int:

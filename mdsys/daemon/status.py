@@ -67,6 +67,11 @@ class Status:
                 subscriptions.connection_funnels(), self._watch.marks(), now_ns
             ),
             "feeds": self._feeds.picture(now_ns),
+            "lists": {
+                venue: {"denied": desk.denied, **self._unplaced(desk)}
+                for venue, desk in self._roster.desks.items()
+                if desk.trouble is not None
+            },
             "limits": [asdict(usage) for usage in self._limiter.usage()],
             "sessions": {
                 venue: {"open": session.open, "since_s": age_s(session.since_ns, now_ns)}

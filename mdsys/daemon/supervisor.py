@@ -25,6 +25,7 @@ from mdsys.daemon.feed_link import FeedLink
 from mdsys.daemon.feeds import Feeds
 from mdsys.daemon.leave import Leave
 from mdsys.daemon.limiter import Limiter
+from mdsys.daemon.limits_file import LimitsFile
 from mdsys.daemon.operations import Operations
 from mdsys.daemon.plan import Placed
 from mdsys.daemon.readers import Readers, Refused
@@ -84,6 +85,10 @@ def ring_nodes(geometry: Geometry, cores: Sequence[int]) -> Mapping[int, int]:
     return {ring: node for ring, node in nodes.items() if node is not None}
 
 
+def _sessions_of(venue: VenueConfig) -> Sessions | None:
+    return None if venue.calendar is None else Sessions.named(venue.calendar)
+
+
 def _nowhere(venue: str) -> Fetch:
     """Return the REST of a venue without an address: a look-up that asks nobody can do with it."""
 
@@ -138,9 +143,20 @@ class Supervisor:
             now_ns=time.time_ns(),
             ring_nodes=ring_nodes(geometry, config.feeds.cores),
         )
+        rings = self._rings()
+        self._feeds = Feeds(
+            {feed: [self.instance.rings[ring] for ring in own] for feed, own in rings.items()},
+            config.feeds.cores,
+            self._plan_of,
+            self,
+            self.instance.lock.fd,
+        )
+        self._feeds.on_all_gone = self._done.set
         try:
+            self._feeds.prepare()
             self._assemble(config, reread, given)
         except BaseException:
+            self._feeds.discard()
             self.instance.stop()
             raise
 
@@ -155,7 +171,7 @@ class Supervisor:
         self._credentials = Credentials(wanted_fields(config.venues, self._venues), given=given)
         for problem in self._credentials.read().problems.values():
             log.warning("%s", problem)
-        self._limiter = Limiter()
+        self._limiter = Limiter(file=LimitsFile(instance.lock.path.with_suffix(".limits")))
         self._leave = Leave(
             self._limiter,
             self._credentials,
@@ -185,16 +201,8 @@ class Supervisor:
         )
         self._sessions = sessions
         for venue in config.venues:
-            self._open_venue(venue)
+            self._open_venue(venue, _sessions_of(venue))
         self._roster.begin(config.venues, self._venues)
-        self._feeds = Feeds(
-            {feed: [instance.rings[ring] for ring in own] for feed, own in self._rings().items()},
-            config.feeds.cores,
-            self._plan_of,
-            self,
-            instance.lock.fd,
-        )
-        self._feeds.on_all_gone = self._done.set
         self.readers = Readers(
             instance.rings,
             config.consumer,
@@ -217,7 +225,7 @@ class Supervisor:
             self._roster,
             self._credentials,
             self._tell,
-            self._open_venue,
+            self._open_venue_later,
         )
         self._recording = Recording(
             config.instance,
@@ -238,7 +246,11 @@ class Supervisor:
             ),
         )
 
-    def _open_venue(self, config: VenueConfig) -> None:
+    async def _open_venue_later(self, config: VenueConfig) -> None:
+        """Do so while the loop goes on: reading a calendar takes long."""
+        self._open_venue(config, await asyncio.to_thread(_sessions_of, config))
+
+    def _open_venue(self, config: VenueConfig, sessions: Sessions | None) -> None:
         """Prepare what is needed of a venue before anything of it is placed."""
         venue = self._venues[config.name]
         self._limiter.configure(config.name, config.limits)
@@ -247,8 +259,8 @@ class Supervisor:
             fetch = self._fetch[config.name] = self._rest.fetcher(config.name, rest_url)
             if venue.book_snapshots is not None:
                 self._snapshots.add_venue(config.name, venue.book_snapshots, fetch)
-        if config.calendar is not None:
-            self._sessions[config.name] = Sessions.named(config.calendar)
+        if sessions is not None:
+            self._sessions[config.name] = sessions
 
     def _rings(self) -> Mapping[int, Sequence[int]]:
         geometry = self.instance.geometry
@@ -327,6 +339,7 @@ class Supervisor:
             for segment in (self.instance.symbols, self.instance.cache, self.instance.counters):
                 segment.beat(now_ns)
             self.readers.beat()
+            self._limiter.keep()
             for link in self._links.values():
                 link.flush()
             try:

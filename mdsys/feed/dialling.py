@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -106,7 +107,9 @@ class Socket:
         if self.session.ending is not None:
             return self.session.ending
         error = self.gone.exception() if self.gone.done() else None
-        return self.veil.words(_why(self.transport, error))
+        words = self.veil.words(_why(self.transport, error, self.listener.error))
+        # What a venue says last is most likely why it hangs up.
+        return words if self.session.said is None else f"{words}; it had said: {self.session.said}"
 
 
 class Dialler:
@@ -276,17 +279,38 @@ class Dialler:
         return lambda: self._permits.ask(MESSAGE, self._plan.number)
 
 
-def _why(transport: WSTransport, error: BaseException | None) -> str:
+def _why(transport: WSTransport, fault: BaseException | None, lost: Exception | None) -> str:
+    """Return in words why a socket ended.
+
+    Args:
+        transport: Its own.
+        fault: What picows, or a callback of ours, ended it for.
+        lost: What the kernel or TLS ended it for.
+    """
     handshake: Any = transport.close_handshake  # picows' stubs have its enums wrong
-    if isinstance(error, WSProtocolError):
-        return f"closed by us: {error.code} {error}"
-    if error is not None:  # out of a callback of ours
-        return f"closed by us: {type(error).__name__}: {error}"
+    if isinstance(fault, WSProtocolError):
+        return f"closed by us: {fault.code} {fault}"
+    if fault is not None:
+        return f"closed by us: {type(fault).__name__}: {fault}"
     if handshake is None:
-        return "the server hung up without a CLOSE"
+        return "the server hung up without a CLOSE" if lost is None else _lost_by(lost)
     by, info = "us", handshake.sent
     if handshake.recv is not None and handshake.recv_then_sent:
         by, info = "the venue", handshake.recv
     return (
         f"closed by {by}: {info.code:d} {info.reason or ''}".rstrip() if info else f"closed by {by}"
     )
+
+
+def _lost_by(error: Exception) -> str:
+    """Return what an error of the socket means."""
+    match getattr(error, "errno", None):
+        case errno.ECONNRESET:
+            return "connection reset by peer (RST): by the server, or by something on the way"
+        case errno.EPIPE:
+            return "the server had closed the connection when we wrote to it"
+        case errno.ETIMEDOUT:
+            return "the other end no longer answers: what we sent was not acknowledged in time"
+        case errno.EHOSTUNREACH | errno.ENETUNREACH | errno.ENETDOWN:
+            return f"there is no way to the server any more: {error}"
+    return f"the connection was lost: {type(error).__name__}: {error}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -182,12 +182,12 @@ def connect_orders(plan: ConnectionPlan) -> Iterator[Order]:
     wires = {name: plan.wires[name] for name in first if name in plan.wires}
     yield Connect(replace(plan, symbols=first, wires=wires))
     for piece in pieces[1:]:
-        yield Subscribe(plan.number, [(name, wire_hex(plan, name)) for name in piece])
+        yield Subscribe(plan.number, [(name, wire_hex(plan.wires, name)) for name in piece])
 
 
-def wire_hex(plan: ConnectionPlan, name: str) -> str | None:
+def wire_hex(wires: Mapping[str, bytes], name: str) -> str | None:
     """Return what names a symbol on the wire as an order has it."""
-    return plan.wires[name].hex() if name in plan.wires else None
+    return wires[name].hex() if name in wires else None
 
 
 def receive_order(channel: socket.socket) -> tuple[AnyOrder, int]:

@@ -76,6 +76,7 @@ class Session:
         self.ending: str | None = None
         self.denied: str | None = None
         self.busy: Busy | None = None
+        self.said: str | None = None
 
     def end(self, why: str) -> None:
         """Have the socket closed; the first reason counts."""
@@ -126,7 +127,8 @@ class Session:
                 log.warning("%s: the venue leaves: %s", self._name, self._veil.words(event.words))
                 self.leaving.set()
             case Notice():
-                log.warning("%s: the venue says: %s", self._name, self._veil.words(event.words))
+                self.said = self._veil.words(event.words)
+                log.warning("%s: the venue says: %s", self._name, self.said)
             case _:
                 assert_never(event)
 

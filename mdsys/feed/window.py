@@ -145,6 +145,14 @@ class RollingWindow:
             for span in self._spans:
                 span.charge(count, grain * longest.grain_s)
 
+    def past(self) -> list[tuple[float, int]]:
+        """Return when how much was charged, as far back as it counts in any of the windows."""
+        longest = max(self._spans, key=lambda span: span.held_s, default=None)
+        if longest is None:
+            return []
+        longest.forget(self._clock())
+        return [(grain * longest.grain_s, count) for grain, count in longest.charges]
+
     def usage(self, *, held: int = 0) -> Iterator[tuple[Window, int]]:
         """Yield each window and how much of it is gone now."""
         now = self._clock()

@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from mdsys import _native
-from mdsys.errors import NotRunning, UsageError
+from mdsys.errors import LayoutError, NotRunning, UsageError
 from mdsys.ring.control_socket import REQUEST_SIZE_MAX, NoDaemon, ask, connect
+from mdsys.ring.lock import start_ticks
 from mdsys.ring.segment import ROOT_DIR, map_file, not_there, segment_path
 
 TIMEOUT_S: Final = 120.0
 """A change may need a look-up at the venue, which takes tries."""
+STOPPED: Final = 2
+"""MD_STATE_STOPPED (native/include/mdsys/segment.h)."""
+MAGIC_SIZE: Final = 8
+"""Bytes that every segment begins with (native/include/mdsys/segment.h)."""
 
 Answer = dict[str, Any]
 
@@ -22,8 +29,9 @@ Answer = dict[str, Any]
 class Control:
     """One instance's daemon, to be asked. Each call is a connection of its own.
 
-    Every call raises NotRunning where no daemon can be reached, NoPermission where it does not let
-    this user in, and HostError where it refuses the request as a whole or does not answer in time.
+    Every call raises NotRunning where no daemon can be reached, also while it is starting,
+    NoPermission where it does not let this user in, LayoutError where another version runs, and
+    HostError where it refuses the request as a whole or does not answer in time.
     """
 
     def __init__(self, instance: str = "default") -> None:
@@ -70,16 +78,45 @@ class Control:
             raise NotRunning(f"{error}; start it with mdsys run --config FILE") from None
 
     def _connect(self) -> socket.socket:
+        path = segment_path(ROOT_DIR, self.instance, "symbols")
         try:
-            symbols = _native.Symbols(map_file(segment_path(ROOT_DIR, self.instance, "symbols")))
+            symbols = _native.Symbols(map_file(path))
         except FileNotFoundError:
             raise not_there(self.instance) from None
-        return connect(self.instance, symbols.writer_pid)
+        except LayoutError:
+            if _half_made(path):
+                raise NotRunning(f"instance {self.instance!r} is starting: try again") from None
+            raise
+        pid = symbols.writer_pid
+        try:
+            return connect(self.instance, pid)
+        except NoDaemon as error:
+            if symbols.state != STOPPED and start_ticks(pid) == symbols.writer_start_ticks:
+                raise NotRunning(
+                    f"{error}: process {pid} is starting or stopping, or its run directory is not "
+                    "to be seen from here: try again"
+                ) from None
+            raise
 
 
 def control(instance: str = "default") -> Control:
     """Return the control of an instance, which need not run yet."""
     return Control(instance)
+
+
+def _half_made(path: Path) -> bool:
+    """Return whether a file, which cannot be attached, is a segment that is being made or removed.
+
+    Its magic comes last and goes first.
+    """
+    try:
+        memory = map_file(path)
+    except FileNotFoundError:
+        return True
+    except LayoutError:  # too short, or nothing that could be a segment
+        status = path.lstat()
+        return stat.S_ISREG(status.st_mode) and status.st_size == 0
+    return not any(memory[:MAGIC_SIZE])
 
 
 def _requests(op: str, symbols: Iterable[str]) -> Iterator[Answer]:

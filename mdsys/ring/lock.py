@@ -119,10 +119,11 @@ class Lock:
     def remove(self) -> None:
         """Give it back and remove the file. Only where it was handed on to nobody.
 
-        So goes the control socket that a killed daemon left beside it. Unlinked while it is held:
+        So go the control socket and the limits' windows that a daemon left beside it. Unlinked while it is held:
         who opened the file before finds out in ``take`` that what it locked bears the name no more.
         """
-        self.path.with_suffix(".sock").unlink(missing_ok=True)
+        for suffix in (".sock", ".limits", ".limits.new"):
+            self.path.with_suffix(suffix).unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
         os.close(self.fd)
 

@@ -136,3 +136,40 @@ def test_feed_that_hangs_is_found_by_its_heartbeat_killed_and_replaced(running: 
     check_taken_over(read_until(theirs, lambda ticks: 3 in trade_ids(ticks)), 2, 2)
     running.sockets[other].send(trade(other, 3))
     check_untouched(running, ours, other, epoch)
+
+
+def test_two_of_four_feeds_killed_at_once_both_tick_again_and_neither_is_kept_waiting(
+    tmp_path: Path,
+) -> None:
+    names = ["AUSDT", "BUSDT", "CUSDT", "DUSDT"]
+    with (
+        instance() as name,
+        Venue().listening() as venue,
+        daemon(
+            tmp_path, venue.url, name=name, symbols=names, feeds=4, rings=4, per_connection=1
+        ) as each,
+    ):
+        each.wait_ready()
+        for _ in names:
+            venue.next_socket()
+        control = mdsys.control(name)
+        pids = [feed["pid"] for feed in control.status()["feeds"]]
+        with mdsys.attach(name) as md:
+            feed_of = {
+                symbol: md.rings[md.symbol(f"BINANCE:{symbol}").ring].feed for symbol in names
+            }
+            victims = names[:2]
+            readers = {
+                symbol: md.reader(rings=[md.symbol(f"BINANCE:{symbol}").ring]) for symbol in victims
+            }
+            for symbol in victims:
+                os.kill(pids[feed_of[symbol]], signal.SIGKILL)
+            for _ in victims:
+                fresh = venue.next_socket()
+                fresh.send(trade(by_symbol(fresh), 7))
+            for reader in readers.values():
+                read_until(reader, lambda ticks: 7 in trade_ids(ticks))
+        restarts = [feed["restarts"] for feed in control.status()["feeds"]]
+        assert sorted(restarts) == [0, 0, 1, 1]
+        assert each.log.count("starting it again in 0.00 s") == 2
+        assert each.end() == 0

@@ -227,6 +227,10 @@ def test_record_of_an_unknown_kind_is_shown_rather_than_fatal() -> None:
         (CASES["trade"][0], r"A:B  trade   sell +61540\.01 x 0\.00212 +#9007199254740993"),
         (CASES["quote"][0], r"A:B  quote   bid +1 x 0 +ask 92233720368\.54775807 x 1\.5"),
         (CASES["level"][0], r"A:B  level   bid +5 gone +u77"),
+        (
+            record(Kind.LEVEL, (ABSENT, ABSENT, ABSENT, 77), flags=Flag.SNAPSHOT | Flag.LAST),
+            r"A:B  level   book +- empty +u77",
+        ),
         (CASES["ticker"][0], r"A:B  ticker  last_price -3\.5 .* open_interest -"),
         (CASES["status"][0], r"A:B  status  gap 5\.\.9 connection 1"),
     ],

@@ -13,6 +13,7 @@ import pytest
 from mdsys.daemon import feeds as module
 from mdsys.daemon.feed_link import FeedLink
 from mdsys.daemon.feeds import HANG_S, LOOK_S, STABLE_S, START_S, Feeds
+from mdsys.feed.backoff import Backoff
 from mdsys.feed.plan import FeedPlan
 from mdsys.feed.report import Reporter, report_pair
 
@@ -289,6 +290,60 @@ def test_spare_becomes_the_next_feed_and_is_replaced(clock: Clock) -> None:
         assert len(Process.made) == 3
 
     run(clock, main)
+
+
+def test_half_of_the_feeds_killed_at_once_each_have_a_spare_and_serve_no_backoff(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SPARE_DELAY_S", 0.0)
+    served: list[Backoff] = []
+
+    def serve(backoff: Backoff) -> float:
+        served.append(backoff)
+        return 0.0
+
+    monkeypatch.setattr(Backoff, "next_s", serve)
+
+    async def main(world: World) -> None:
+        await turns(lambda: len(Process.made) == 6)
+        spares = Process.made[4:]
+        monkeypatch.setattr(Process, "failing", True)  # there is nothing else to start with
+        for feed in (1, 3):
+            world.process(feed).end(-9)
+        await turns(lambda: all(spare.plans for spare in spares))
+        assert [world.process(feed) for feed in (1, 3)] == spares
+        assert [each.restarts for each in world.feeds.all] == [0, 1, 0, 1]
+        assert served == []
+        monkeypatch.setattr(Process, "failing", False)
+        world.feeds._start_spare()
+        await turns(lambda: len(Process.made) == 8)  # the next two, and no more
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert len(Process.made) == 8
+
+    run(clock, main, count=4)
+
+
+def test_processes_that_were_prepared_become_the_feeds(clock: Clock) -> None:
+    async def main() -> None:
+        world = World(clock, 3)
+        world.feeds.prepare()
+        assert [each.plans for each in Process.made] == [[], [], []]
+        world.feeds.start()
+        assert [[plan.feed for plan in each.plans] for each in Process.made] == [[0], [1], [2]]
+        world.feeds._stopping = True
+
+    asyncio.run(main())
+
+
+def test_processes_that_were_prepared_in_vain_are_killed_and_buried(clock: Clock) -> None:
+    async def main() -> None:
+        world = World(clock, 3)
+        world.feeds.prepare()
+        world.feeds.discard()
+        assert all(each.signals == [signal.SIGKILL] and each.buried for each in Process.made)
+
+    asyncio.run(main())
 
 
 def test_spare_that_dies_by_itself_is_buried_and_not_used(clock: Clock) -> None:

@@ -12,6 +12,7 @@ import pytest
 from mdsys.daemon.health import (
     CHANNEL_FLOOR_NS,
     FEW_FACTORS,
+    PEERS_MIN,
     RETRY_FIRST_NS,
     RETRY_MAX_NS,
     SECOND,
@@ -38,7 +39,7 @@ Times = npt.NDArray[np.int64]
 class Random:
     """Streams whose ticks come at random (Poisson), as one sees them who looks now and then."""
 
-    def __init__(self, rate: float, count: int, seed: int) -> None:
+    def __init__(self, rate: float | npt.NDArray[np.float64], count: int, seed: int) -> None:
         self._rate = rate
         self._random = np.random.default_rng(seed)
         self.heard: Times = np.zeros(count, np.int64)
@@ -389,3 +390,42 @@ def test_no_wait_grows_beyond_an_hour() -> None:
     waits = [60 * (later - sooner) for sooner, later in pairwise(asked)]
     assert max(waits) == RETRY_MAX_NS // SECOND
     assert len(asked) > 24
+
+
+# ---- one tick and no more -----------------------------------------------------------------------
+
+
+def one_tick(peers: Random, hours: float, step_s: float) -> list[float]:
+    """Return after how long a stream that ticks once is called stale: never, or once."""
+    count = len(peers.heard)
+    health = Health()
+    heard = np.zeros((count + 1, 5), np.int64)
+    from_ns = np.zeros_like(heard)
+    from_ns[:, TRADE] = T0
+    connection = np.ones(count + 1, np.int32)
+    heard[count, TRADE] = T0 + SECOND
+    found: list[float] = []
+    for turn in range(1, int(hours * HOUR / step_s) + 1):
+        now_ns = T0 + int(turn * step_s * SECOND)
+        heard[:count, TRADE] = peers.pass_time(now_ns, step_s)
+        verdict = health.look(now_ns, heard, from_ns, connection, {})
+        if any(count in rows for _, _, rows in verdict.stale):
+            found.append((now_ns - T0) / SECOND)
+    assert (health.limits_s(count)[TRADE] is None) == (count < PEERS_MIN)
+    return found
+
+
+def test_stream_that_ticked_once_among_busy_ones_is_found_after_an_hour() -> None:
+    (found_s,) = one_tick(Random(0.1, PEERS_MIN, seed=1), hours=3, step_s=10)
+    assert HOUR < found_s <= HOUR + 20
+
+
+def test_stream_that_ticked_once_is_not_judged_by_few_peers() -> None:
+    assert one_tick(Random(0.1, PEERS_MIN - 1, seed=1), hours=3, step_s=10) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_quiet_stream_that_ticked_once_does_not_look_dead_beside_others_as_quiet(seed: int) -> None:
+    # From one tick a minute to one in two days.
+    rates = Random(1 / np.geomspace(60, 48 * HOUR, 300), 300, seed)
+    assert one_tick(rates, hours=48, step_s=60) == []

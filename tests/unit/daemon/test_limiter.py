@@ -98,14 +98,19 @@ class Client:
     def numbers(self) -> list[int]:
         return [permit.number for _, permit in self.grants]
 
+    def permit(self, number: int) -> Permit:
+        """Return what was granted to an ask, counted from 1."""
+        (found,) = (permit for _, permit in self.grants if permit.number == number)
+        return found
+
 
 def test_what_fits_is_granted_before_ask_returns(world: World) -> None:
     limiter = limiter_of(world, connects=(Window(3, 60.0),))
     client = Client(limiter, world)
-    for number in range(3):
-        limiter.ask("v", "connect", client, connection=number)
+    for _ in range(3):
+        limiter.ask("v", "connect", client)
     assert len(client.grants) == 3
-    limiter.ask("v", "connect", client, connection=3)
+    limiter.ask("v", "connect", client)
     assert len(client.grants) == 3
 
 
@@ -130,8 +135,8 @@ def test_a_permit_counts_until_its_use_is_told_and_a_window_from_then(world: Wor
     limiter = limiter_of(world, connects=(Window(1, 10.0),))
     slow = Client(limiter, world, uses=False)
     quick = Client(limiter, world)
-    limiter.ask("v", "connect", slow, connection=1)
-    limiter.ask("v", "connect", quick, connection=2)
+    limiter.ask("v", "connect", slow)
+    limiter.ask("v", "connect", quick)
     world.run(500.0)
     assert not quick.grants
     limiter.used(slow.grants[0][1])
@@ -143,9 +148,9 @@ def test_a_permit_counts_until_its_use_is_told_and_a_window_from_then(world: Wor
 def test_a_feed_that_dies_has_used_its_permits_at_its_death(world: World) -> None:
     limiter = limiter_of(world, connects=(Window(2, 10.0),))
     dead, other = Client(limiter, world, uses=False), Client(limiter, world)
-    for number in range(3):
-        limiter.ask("v", "connect", dead, holder=0, connection=number)
-    limiter.ask("v", "connect", other, holder=1, connection=9)
+    for _ in range(3):
+        limiter.ask("v", "connect", dead, holder=0)
+    limiter.ask("v", "connect", other, holder=1)
     assert len(dead.grants) == 2
     world.run(30.0)
     limiter.holder_ended(0)
@@ -160,9 +165,9 @@ def test_a_feed_that_dies_has_used_its_permits_at_its_death(world: World) -> Non
 def test_what_is_withdrawn_counts_no_more(world: World) -> None:
     limiter = limiter_of(world, connects=(Window(1, 10.0),), connections=1)
     first, second = Client(limiter, world, uses=False), Client(limiter, world)
-    limiter.ask("v", "connect", first, connection=1)
-    waiting = limiter.ask("v", "connect", second, connection=2)
-    later = limiter.ask("v", "connect", second, connection=3)
+    limiter.ask("v", "connect", first)
+    waiting = limiter.ask("v", "connect", second)
+    later = limiter.ask("v", "connect", second)
     limiter.withdraw(waiting)
     limiter.withdraw(first.grants[0][1])
     assert second.numbers == [later.number]
@@ -192,8 +197,8 @@ def test_a_large_ask_is_not_passed_by_small_ones(world: World) -> None:
 def test_a_large_ask_is_not_passed_by_small_ones_of_other_keys(world: World) -> None:
     limiter = limiter_of(world, connects=(Window(3, 10.0),))
     client = Client(limiter, world)
-    for connection, (key, many) in enumerate([("a", 2), ("b", 2), ("c", 1), ("a", 1)]):
-        limiter.ask("v", "connect", client, key=key, connection=connection, count=many)
+    for key, many in (("a", 2), ("b", 2), ("c", 1), ("a", 1)):
+        limiter.ask("v", "connect", client, key=key, count=many)
     assert client.numbers == [1]
     world.run()
     assert client.numbers == [1, 2, 3, 4]
@@ -202,22 +207,22 @@ def test_a_large_ask_is_not_passed_by_small_ones_of_other_keys(world: World) -> 
 def test_a_key_that_waits_holds_up_its_own_asks_only(world: World) -> None:
     limiter = limiter_of(world, connections=1, connects=(Window(10, 60.0),))
     client = Client(limiter, world)
-    for number, key in enumerate(["a", "a", "a", "b"], 1):
-        limiter.ask("v", "connect", client, key=key, connection=number)
+    for key in ("a", "a", "a", "b"):
+        limiter.ask("v", "connect", client, key=key)
     assert client.numbers == [1, 4]
-    limiter.released(1)
+    limiter.released(client.permit(1))
     assert client.numbers == [1, 4, 2]
 
 
 def test_an_ask_that_waits_for_the_address_is_not_starved_by_other_keys(world: World) -> None:
     limiter = limiter_of(world, connections=1, connects=(Window(2, 10.0),))
     client = Client(limiter, world)
-    limiter.ask("v", "connect", client, key="a", connection=1)
-    limiter.ask("v", "connect", client, key="a", connection=2)  # waits for its key
-    limiter.ask("v", "connect", client, key="b", connection=3)
-    limiter.released(1)
-    for number, key in enumerate("cdefgh", 4):
-        limiter.ask("v", "connect", client, key=key, connection=number)
+    limiter.ask("v", "connect", client, key="a")
+    limiter.ask("v", "connect", client, key="a")  # waits for its key
+    limiter.ask("v", "connect", client, key="b")
+    limiter.released(client.permit(1))
+    for key in "cdefgh":
+        limiter.ask("v", "connect", client, key=key)
     assert client.numbers == [1, 3]
     world.run()
     assert client.numbers == [1, 3, 2, 4, 5, 6, 7, 8, 9]
@@ -225,8 +230,8 @@ def test_an_ask_that_waits_for_the_address_is_not_starved_by_other_keys(world: W
 
 def test_nothing_polls_while_asks_wait(world: World) -> None:
     limiter = limiter_of(world, connections=1, rest_weight=(Window(10, 60.0),))
-    limiter.ask("v", "connect", Client(limiter, world), connection=1)
-    limiter.ask("v", "connect", Client(limiter, world), connection=2)
+    limiter.ask("v", "connect", Client(limiter, world))
+    limiter.ask("v", "connect", Client(limiter, world))
     for weight in (8, 9, 1):
         limiter.ask("v", "rest", Client(limiter, world), count=weight)
     before = world.timers_set
@@ -242,34 +247,22 @@ def test_nothing_polls_while_asks_wait(world: World) -> None:
 def test_a_place_is_free_when_its_socket_has_ended(world: World) -> None:
     limiter = limiter_of(world, connections=2)
     client = Client(limiter, world)
-    for number in (1, 2, 3):
-        limiter.ask("v", "connect", client, connection=number)
+    for _ in range(3):
+        limiter.ask("v", "connect", client)
     world.run(1_000.0)
     assert client.numbers == [1, 2]
-    limiter.released(7)  # none of ours
-    assert client.numbers == [1, 2]
-    limiter.released(2)
-    assert client.numbers == [1, 2, 3]
-
-
-def test_a_reconnect_takes_the_place_of_the_socket_it_follows(world: World) -> None:
-    limiter = limiter_of(world, connections=1)
-    client = Client(limiter, world)
-    limiter.ask("v", "connect", client, holder=0, connection=1)
-    limiter.ask("v", "reconnect", client, holder=0, connection=1)
-    assert client.numbers == [1, 2]
-    limiter.ask("v", "connect", client, holder=0, connection=1)  # an overlap: a second socket
-    assert client.numbers == [1, 2]
-    limiter.released(1)
+    limiter.released(client.permit(2))
+    limiter.released(client.permit(2))  # it frees its place once
+    limiter.ask("v", "connect", client)
     assert client.numbers == [1, 2, 3]
 
 
 def test_places_of_a_dead_feed_are_free(world: World) -> None:
     limiter = limiter_of(world, connections=2)
     client = Client(limiter, world)
-    limiter.ask("v", "connect", client, holder=0, connection=1)
-    limiter.ask("v", "connect", client, holder=1, connection=2)
-    limiter.ask("v", "connect", client, holder=1, connection=3)
+    limiter.ask("v", "connect", client, holder=0)
+    limiter.ask("v", "connect", client, holder=1)
+    limiter.ask("v", "connect", client, holder=1)
     limiter.holder_ended(0)
     assert client.numbers == [1, 2, 3]
 
@@ -277,12 +270,12 @@ def test_places_of_a_dead_feed_are_free(world: World) -> None:
 def test_reconnects_come_ten_a_second_and_first_connects_at_once(world: World) -> None:
     limiter = limiter_of(world)
     client = Client(limiter, world)
-    for number in range(50):
-        limiter.ask("v", "connect", client, holder=0, connection=number)
+    for _ in range(50):
+        limiter.ask("v", "connect", client, holder=0)
     assert len(client.grants) == 50
     start = world.now
-    for number in range(50):
-        limiter.ask("v", "reconnect", client, holder=0, connection=number)
+    for _ in range(50):
+        limiter.ask("v", "reconnect", client, holder=0)
     assert len(client.grants) == 60
     world.run()
     assert 4.0 <= world.now - start < 4.3
@@ -302,7 +295,7 @@ def test_a_pause_holds_up_all_rest_of_that_venue_and_nothing_else(world: World) 
     limiter.pause("v", "rest", 5.0)  # never shorter
     limiter.ask("v", "rest", client)
     limiter.ask("w", "rest", client)
-    limiter.ask("v", "connect", client, connection=1)
+    limiter.ask("v", "connect", client)
     assert len(client.grants) == 2
     world.run()
     assert client.times[2] == pytest.approx(start + 30.0, abs=0.01)
@@ -326,13 +319,13 @@ def test_a_venue_that_counted_more_than_we_did_is_believed(world: World) -> None
 def test_changed_limits_hold_for_what_was_used_before(world: World) -> None:
     limiter = limiter_of(world, connects=(Window(10, 60.0),))
     client = Client(limiter, world)
-    for number in range(10):
-        limiter.ask("v", "connect", client, connection=number)
+    for _ in range(10):
+        limiter.ask("v", "connect", client)
     limiter.configure("v", Limits(connects=(Window(12, 60.0),), connections=11))
-    for number in range(10, 13):
-        limiter.ask("v", "connect", client, connection=number)
+    for _ in range(3):
+        limiter.ask("v", "connect", client)
     assert len(client.grants) == 11
-    limiter.released(0)
+    limiter.released(client.permit(1))
     assert len(client.grants) == 12
 
 
@@ -355,9 +348,9 @@ def test_a_grant_that_fails_does_not_take_the_others_with_it(
     def fail(_: Permit) -> None:
         raise RuntimeError("its feed is gone")
 
-    limiter.ask("v", "connect", fail, connection=1)
-    limiter.ask("v", "connect", client, connection=2)
-    limiter.ask("v", "connect", client, connection=3)
+    limiter.ask("v", "connect", fail)
+    limiter.ask("v", "connect", client)
+    limiter.ask("v", "connect", client)
     assert len(client.grants) == 2  # what failed is given back
     assert "could not be handed over" in caplog.text
 
@@ -404,7 +397,7 @@ def test_usage_shows_each_limit_in_force(world: World) -> None:
         key_connects=(Window(5, 60.0),),
     )
     client = Client(limiter, world)
-    limiter.ask("v", "connect", client, key="k", connection=1)
+    limiter.ask("v", "connect", client, key="k")
     assert limiter.usage() == [
         Usage("connections", "v key k", 1, 3, None, 0),
         Usage("key_connects", "v key k", 1, 5, 60.0, 0),
@@ -434,7 +427,7 @@ def test_the_venue_never_sees_a_breach(limits: Limits, seed: int) -> None:
     limiter = Limiter(world, world.call_later)
     limiter.configure("v", limits)
     seen: dict[tuple[str, str], list[float]] = {}
-    opened: dict[int, str] = {}  # socket of a connection -> key, as the venue sees them
+    opened: dict[Permit, str] = {}  # what opened a socket -> key, as the venue sees them
     alive = {feed: set[Permit]() for feed in range(3)}
     done: set[Permit] = set()
     kinds = ["connect", "reconnect", "message", "rest"]
@@ -444,10 +437,9 @@ def test_the_venue_never_sees_a_breach(limits: Limits, seed: int) -> None:
         done.add(permit)
         key = permit.key or ""
         if permit.what in ("connect", "reconnect"):
-            assert permit.connection is not None
             seen.setdefault(("connects", ""), []).append(world.now)
             seen.setdefault(("key_connects", key), []).append(world.now)
-            opened[permit.connection] = key
+            opened[permit] = key
             if limits.connections is not None:
                 assert sum(each == key for each in opened.values()) <= limits.connections
         elif permit.what == "message":
@@ -473,37 +465,31 @@ def test_the_venue_never_sees_a_breach(limits: Limits, seed: int) -> None:
 
         world.call_later(dawdle_s, act)
 
-    connections = count(1)
     for _ in range(120):
         world.run(rng.choice([0.0, rng.random() * 0.3, rng.random() * 4]))
         feed = rng.randrange(3)
         action = rng.random()
         if action < 0.85:
             what = rng.choice(kinds)
-            connection = next(connections) * 3 + feed
-            if what == "reconnect" and (own := [c for c in opened if c % 3 == feed]):
-                connection = rng.choice(own)
-                del opened[connection]
             limiter.ask(
                 "v",
                 what,  # type: ignore[arg-type]
                 granted,
                 key=rng.choice(["a", "b"]) if what.endswith("connect") else None,
                 holder=feed,
-                connection=connection if what.endswith("connect") else None,
                 count=rng.randint(1, 9) if what == "rest" else 1,
             )
-        elif action < 0.93 and opened:
-            connection = rng.choice(list(opened))
-            del opened[connection]
-            limiter.released(connection)
+        elif action < 0.93 and any(each.state == "used" for each in opened):
+            lost = rng.choice([each for each in opened if each.state == "used"])
+            del opened[lost]
+            limiter.released(lost)
         else:  # death: what is under way may still be done, at any time before it is noticed
             for permit in alive[feed]:
                 if permit not in done and rng.random() < 0.5:
                     do(permit)
             alive[feed] = set()
-            for connection in [c for c in opened if c % 3 == feed]:
-                del opened[connection]
+            for lost in [each for each in opened if each.holder == feed]:
+                del opened[lost]
             limiter.holder_ended(feed)
     world.run(500.0)
     for (what, _), times in seen.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,11 +18,12 @@ from mdsys.daemon.control import Held
 from mdsys.daemon.operations import NAME_SIZE_MAX, Operations
 from mdsys.daemon.readers import Refused
 from mdsys.daemon.roster import Outcome
-from mdsys.errors import ConfigError, HostError, NotRunning, UsageError
+from mdsys.errors import ConfigError, HostError, LayoutError, NotRunning, UsageError
 from mdsys.ring.control_client import Control, _requests
 from mdsys.ring.control_socket import REQUEST_SIZE_MAX
+from mdsys.ring.segment import ROOT_DIR, segment_path
 from tests.control import PATIENCE_S, Server, serving
-from tests.instances import geometry, running
+from tests.instances import cleaned, geometry, new_name, running
 
 SYMBOL_COUNT_MAX = 1_000
 
@@ -253,8 +255,10 @@ def test_name_that_fits_in_no_request_is_a_usage_error() -> None:
 def test_control_of_no_instance_and_of_a_stopped_one_is_not_running() -> None:
     with pytest.raises(NotRunning, match="mdsys run"):
         Control("no-such-instance").status()
-    with running(geometry()) as instance, pytest.raises(NotRunning, match="mdsys run"):
-        Control(instance.name).status()
+    with running(geometry()) as instance:
+        instance.symbols.stop()
+        with pytest.raises(NotRunning, match="mdsys run"):
+            Control(instance.name).status()
 
 
 # ---- the command --------------------------------------------------------------------------------
@@ -307,3 +311,34 @@ def test_words_of_a_venue_cannot_drive_the_terminal(capsys: pytest.CaptureFixtur
     }
     ctl_command.print_answer("subscribe", answer, sys.stdout)
     assert capsys.readouterr().out.splitlines()[1] == "  BINANCE:A: bad\\x1b[31m\\nforged"
+
+
+# ---- a daemon that is not there yet -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 4_096])
+def test_control_of_an_instance_that_is_being_made_says_that_it_is_starting(size: int) -> None:
+    with cleaned(new_name()) as name:
+        path = segment_path(ROOT_DIR, name, "symbols")
+        path.write_bytes(bytes(size))
+        with pytest.raises(NotRunning, match=f"instance '{name}' is starting"):
+            mdsys.control(name).status()
+        path.unlink()
+
+
+def test_control_of_segments_of_another_make_says_so() -> None:
+    with cleaned(new_name()) as name:
+        path = segment_path(ROOT_DIR, name, "symbols")
+        path.write_bytes(b"somebodys file".ljust(4_096))
+        with pytest.raises(LayoutError):
+            mdsys.control(name).status()
+        path.unlink()
+        os.mkfifo(path)
+        with pytest.raises(LayoutError, match="not a regular file"):
+            mdsys.control(name).status()
+        path.unlink()
+
+
+def test_control_of_a_daemon_that_lives_and_does_not_listen_yet_says_that_it_is_starting() -> None:
+    with running() as instance, pytest.raises(NotRunning, match=f"{os.getpid()} is starting"):
+        mdsys.control(instance.name).status()

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mdsys.config import parse
-from mdsys.daemon.plan import Change, Placed, Placement, Terms, terms_of
+from mdsys.daemon.plan import PIECE_SIZE, Growth, Placed, Placement, Terms, terms_of
 from mdsys.errors import ConfigError
 from mdsys.feed.venue import Limits
 from mdsys.ring.partition import Partition
@@ -34,6 +35,37 @@ def nothing(name: str) -> None:
     return None
 
 
+@dataclass
+class Added:
+    """All pieces of what has come, put together."""
+
+    opened: list[Placed] = field(default_factory=list)
+    grown: list[tuple[Placed, list[str]]] = field(default_factory=list)
+    rings: dict[str, int] = field(default_factory=dict)
+
+    def take(self, growth: Growth) -> None:
+        placed = growth.placed
+        self.rings |= {f"{placed.venue.upper()}:{name}": r for name, r in growth.rings.items()}
+        if growth.opened:
+            self.opened.append(placed)
+        elif self.grown and self.grown[-1][0] is placed:
+            self.grown[-1][1].extend(growth.symbols)
+        elif placed not in self.opened:
+            self.grown.append((placed, list(growth.symbols)))
+
+
+def add(
+    placement: Placement,
+    terms: Terms,
+    symbols: Sequence[str],
+    ring_of: Callable[[str], int | None],
+) -> Added:
+    added = Added()
+    for growth in placement.add(terms, symbols, ring_of):
+        added.take(growth)
+    return added
+
+
 def sizes(placement: Placement) -> dict[int, int]:
     return {number: len(each.symbols) for number, each in placement.connections.items()}
 
@@ -47,28 +79,44 @@ def picture(placement: Placement) -> list[tuple[int, int, str | None, list[str]]
 
 def test_few_symbols_need_one_connection_and_the_other_feeds_stay_idle() -> None:
     placement = Placement(rings(2))
-    (placed,) = placement.add(terms(), names(3), nothing).opened
+    (placed,) = add(placement, terms(), names(3), nothing).opened
     assert (placed.number, placed.feed, list(placed.symbols)) == (1, 0, names(3))
     assert placement.of_feed(1) == []
 
 
 def test_symbols_are_cut_into_even_connections_dealt_to_the_least_loaded_feed() -> None:
     placement = Placement(rings(2))
-    placement.add(terms(100), names(250), nothing)
+    add(placement, terms(100), names(250), nothing)
     assert sizes(placement) == {1: 83, 2: 83, 3: 84}
     assert [each.number for each in placement.of_feed(0)] == [1, 3]
 
 
 def test_fifty_thousand_symbols_on_fifty_connections_over_four_feeds_are_even() -> None:
     placement = Placement(rings(4, each=3))
-    change = placement.add(terms(1_000), names(50_000), nothing)
+    change = add(placement, terms(1_000), names(50_000), nothing)
     assert {len(each.symbols) for each in change.opened} == {1_000}
     assert sorted(len(placement.of_feed(feed)) for feed in range(4)) == [12, 12, 13, 13]
     assert len(change.rings) == 50_000
 
 
+def test_symbols_are_placed_in_pieces_each_of_which_is_whole() -> None:
+    placement = Placement(rings(2))
+    pieces = placement.add(terms(2 * PIECE_SIZE), names(3 * PIECE_SIZE), nothing)
+    assert placement.connections == {}  # nothing is there that has not been taken
+    there: list[str] = []
+    opened: list[bool] = []
+    for growth in pieces:
+        assert len(growth.symbols) <= PIECE_SIZE
+        assert list(growth.rings) == growth.symbols
+        there += growth.symbols
+        opened.append(growth.opened)
+        assert list(placement.symbols("binance")) == there
+    assert there == names(3 * PIECE_SIZE)
+    assert opened.count(True) == len(placement.connections) == 2
+
+
 def test_new_symbol_goes_to_the_ring_that_the_partition_of_its_feed_names() -> None:
-    change = Placement(rings(2, each=3)).add(terms(), names(50), nothing)
+    change = add(Placement(rings(2, each=3)), terms(), names(50), nothing)
     partition = Partition(rings(2, each=3)[0])
     assert change.rings == {f"BINANCE:S{i}": partition.ring(f"BINANCE:S{i}") for i in range(50)}
     assert list(change.rings) == [f"BINANCE:S{i}" for i in range(50)]
@@ -77,7 +125,7 @@ def test_new_symbol_goes_to_the_ring_that_the_partition_of_its_feed_names() -> N
 def test_known_symbol_keeps_its_ring_and_goes_to_the_feed_that_owns_it() -> None:
     placement = Placement(rings(2))
     known = {"BINANCE:S1": 3, "BINANCE:GONE": 1}
-    change = placement.add(terms(), names(3), known.get)
+    change = add(placement, terms(), names(3), known.get)
     (placed,) = change.opened  # ring 3 is feed 1's; new symbols fill the same connection
     assert (placed.feed, list(placed.symbols)) == (1, ["S1", "S0", "S2"])
     assert set(change.rings) == {"BINANCE:S0", "BINANCE:S2"}
@@ -86,27 +134,27 @@ def test_known_symbol_keeps_its_ring_and_goes_to_the_feed_that_owns_it() -> None
 
 def test_same_name_at_two_venues_is_two_symbols() -> None:
     placement = Placement(rings(1))
-    one = placement.add(terms(), ["BTCUSDT"], nothing)
-    other = placement.add(terms(venue="binance_usdm"), ["BTCUSDT"], nothing)
+    one = add(placement, terms(), ["BTCUSDT"], nothing)
+    other = add(placement, terms(venue="binance_usdm"), ["BTCUSDT"], nothing)
     assert [*one.rings, *other.rings] == ["BINANCE:BTCUSDT", "BINANCE_USDM:BTCUSDT"]
     assert [each.venue for each in placement.connections.values()] == ["binance", "binance_usdm"]
 
 
 def test_keys_are_dealt_to_connections_each_within_its_own_limit() -> None:
     placement = Placement(rings(2))
-    placement.add(terms(10, connections=3, keys=("a", "b")), names(60), nothing)
+    add(placement, terms(10, connections=3, keys=("a", "b")), names(60), nothing)
     keys = [each.key for each in placement.connections.values()]
     assert sorted(key or "" for key in keys) == ["a", "a", "a", "b", "b", "b"]
     placement.remove("binance", list(placement.connections[2].symbols))
-    (again,) = placement.add(
-        terms(10, connections=3, keys=("a", "b")), names(10, first=100), nothing
+    (again,) = add(
+        placement, terms(10, connections=3, keys=("a", "b")), names(10, first=100), nothing
     ).opened
     assert again.key == keys[1]
 
 
 def test_a_venue_of_one_connection_lives_in_one_feed() -> None:
     placement = Placement(rings(4))
-    placement.add(terms(1_000, connections=1), names(900), nothing)
+    add(placement, terms(1_000, connections=1), names(900), nothing)
     assert sizes(placement) == {1: 900}
 
 
@@ -116,20 +164,20 @@ def test_a_venue_of_one_connection_lives_in_one_feed() -> None:
 def test_a_venue_of_one_connection_comes_back_to_its_feed_whoever_is_idle() -> None:
     placement = Placement(rings(2))
     lonely = terms(connections=1, venue="alpaca")
-    first = placement.add(lonely, ["A"], nothing)
+    first = add(placement, lonely, ["A"], nothing)
     placement.remove("alpaca", ["A"])
-    placement.add(terms(2), names(2), nothing)
+    add(placement, terms(2), names(2), nothing)
     assert [each.feed for each in placement.of_venue("binance")] == [0]
-    second = placement.add(lonely, ["B"], nothing)
+    second = add(placement, lonely, ["B"], nothing)
     assert [each.feed for each in first.opened + second.opened] == [0, 0]
-    placement.add(lonely, ["A"], first.rings.get)
+    add(placement, lonely, ["A"], first.rings.get)
     assert len(placement.of_venue("alpaca")) == 1
 
 
 def test_a_venue_of_one_connection_lives_where_the_directory_has_its_symbols() -> None:
     placement = Placement(rings(2))
     placement.remember("alpaca", 1)
-    (placed,) = placement.add(terms(connections=1, venue="alpaca"), ["B"], nothing).opened
+    (placed,) = add(placement, terms(connections=1, venue="alpaca"), ["B"], nothing).opened
     assert placed.feed == 1
 
 
@@ -164,12 +212,12 @@ def test_a_feed_has_no_more_connections_than_the_counters_have_places() -> None:
 
 def test_what_does_not_fit_changes_nothing() -> None:
     placement = Placement(rings(2))
-    placement.add(terms(10, connections=2), names(15), nothing)
+    add(placement, terms(10, connections=2), names(15), nothing)
     before = picture(placement)
     with pytest.raises(ConfigError, match=r"6 symbols of binance beside the 15 there are need 3"):
-        placement.add(terms(10, connections=2), names(6, first=15), nothing)
+        add(placement, terms(10, connections=2), names(6, first=15), nothing)
     assert picture(placement) == before
-    placement.add(terms(10, connections=2), names(5, first=15), nothing)
+    add(placement, terms(10, connections=2), names(5, first=15), nothing)
     assert sizes(placement) == {1: 10, 2: 10}
 
 
@@ -178,9 +226,9 @@ def test_what_does_not_fit_changes_nothing() -> None:
 
 def test_symbols_that_come_later_fill_the_room_there_is_and_move_nobody() -> None:
     placement = Placement(rings(2))
-    placement.add(terms(10), names(15), nothing)
+    add(placement, terms(10), names(15), nothing)
     before = {number: list(each.symbols) for number, each in placement.connections.items()}
-    change = placement.add(terms(10), names(7, first=15), nothing)
+    change = add(placement, terms(10), names(7, first=15), nothing)
     assert [(each.number, added) for each, added in change.grown] == [
         (1, ["S15", "S16", "S17"]),
         (2, ["S18", "S19"]),
@@ -193,8 +241,8 @@ def test_symbols_that_come_later_fill_the_room_there_is_and_move_nobody() -> Non
 
 def test_known_symbol_that_comes_later_goes_to_its_own_feed_though_another_has_room() -> None:
     placement = Placement(rings(2))
-    placement.add(terms(10), names(5), nothing)
-    change = placement.add(terms(10), ["OLD"], {"BINANCE:OLD": 1}.get)
+    add(placement, terms(10), names(5), nothing)
+    change = add(placement, terms(10), ["OLD"], {"BINANCE:OLD": 1}.get)
     assert change.grown == []
     assert [(each.feed, list(each.symbols)) for each in change.opened] == [(1, ["OLD"])]
     assert change.rings == {}
@@ -204,19 +252,19 @@ def test_symbols_that_go_close_a_connection_with_the_last_and_its_number_is_not_
     None
 ):
     placement = Placement(rings(2))
-    placement.add(terms(2), names(4), nothing)
+    add(placement, terms(2), names(4), nothing)
     change = placement.remove("binance", ["S0", "NOSUCH", "S2", "S3"])
     assert [(each.number, gone) for each, gone in change.shrunk] == [(1, ["S0"])]
     assert [each.number for each in change.closed] == [2]
     assert sizes(placement) == {1: 1}
-    placement.add(terms(2), names(3, first=10), nothing)
+    add(placement, terms(2), names(3, first=10), nothing)
     assert list(placement.connections) == [1, 3]
 
 
 def test_closed_connections_give_their_place_back() -> None:
     placement = Placement(rings(1))
     for turn in range(3):
-        placement.add(terms(1, connections=200), names(200, first=200 * turn), nothing)
+        add(placement, terms(1, connections=200), names(200, first=200 * turn), nothing)
         placement.remove("binance", names(200, first=200 * turn))
     assert placement.connections == {}
 
@@ -242,15 +290,17 @@ def test_whatever_comes_and_goes_every_symbol_is_on_one_connection_in_the_feed_o
         before = {s: placed.number for s, placed in placement.symbols("binance").items()}
         if comes:
             symbols = [each for each in symbols if each not in wanted]
-            change = placement.add(terms(size), symbols, directory.get)
-            assert not set(change.rings) & set(directory)
-            directory |= change.rings
+            added = add(placement, terms(size), symbols, directory.get)
+            assert not set(added.rings) & set(directory)
+            assert all(placement.connections[each.number] is each for each in added.opened)
+            assert all(set(new) <= set(each.symbols) for each, new in added.grown)
+            directory |= added.rings
             wanted |= set(symbols)
         else:
-            change = placement.remove("binance", symbols)
+            removal = placement.remove("binance", symbols)
+            assert all(each.number not in placement.connections for each in removal.closed)
             wanted -= set(symbols)
         check(placement, wanted, size, lambda ring: ring % feed_count, directory)
-        told(change, placement)
         for symbol, placed in placement.symbols("binance").items():
             assert before.get(symbol, placed.number) == placed.number
 
@@ -269,13 +319,6 @@ def check(
         for symbol in each.symbols:
             assert feed_of(directory[f"BINANCE:{symbol}"]) == each.feed
             assert placement.symbols("binance")[symbol] is each
-
-
-def told(change: Change, placement: Placement) -> None:
-    assert all(placement.connections[each.number] is each for each in change.opened)
-    assert all(each.number not in placement.connections for each in change.closed)
-    new: dict[Placed, list[str]] = dict(change.grown)
-    assert all(set(added) <= set(each.symbols) for each, added in new.items())
 
 
 # ---- terms --------------------------------------------------------------------------------------

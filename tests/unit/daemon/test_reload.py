@@ -57,7 +57,7 @@ class Daemon:
     def _read(self) -> Config:
         return self.next()
 
-    def _open(self, config: VenueConfig) -> None:
+    async def _open(self, config: VenueConfig) -> None:
         self.opened.append(config.name)
 
     def take_over(self, *venues: dict[str, Any], **keys: Any) -> dict[str, Any]:

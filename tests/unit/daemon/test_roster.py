@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from mdsys.daemon import plan as plan_module
 from mdsys.daemon import roster as module
 from mdsys.daemon.roster import Outcome, Roster
 from mdsys.daemon.subscriptions import State
@@ -96,10 +99,63 @@ def test_symbols_that_come_are_told_to_their_feed_and_touch_no_other(
     outcome = subscribe(roster, "BINANCE:D", "BINANCE:E", "BINANCE:A", "BINANCE:D")
     assert outcome.accepted == ["BINANCE:D", "BINANCE:E"]
     assert outcome.unchanged == ["BINANCE:A"]
-    assert told.summary() == [("connect", 3, ["E"]), ("add", 1, ["D"])]
+    assert told.summary() == [("add", 1, ["D"]), ("connect", 3, ["E"])]
     for number, symbols in before.items():
         assert list(roster.placement.connections[number].symbols)[: len(symbols)] == symbols
     assert directory(instance)[3:] == ["BINANCE:D", "BINANCE:E"]
+
+
+def test_large_change_is_made_piece_by_piece_each_of_which_a_feed_could_start_with(
+    instance: Instance, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "PIECE_SIZE", 2)
+    monkeypatch.setattr(module, "PIECE_SIZE", 2)
+    roster = plain(instance, told, "A", max_symbols_per_connection=3)
+    told.take()
+    seen: list[tuple[int, int, int]] = []
+
+    async def look() -> None:
+        while True:
+            known = directory(instance)
+            plans = [each for feed in (0, 1) for each in roster.plans_of_feed(feed)]
+            planned = [f"BINANCE:{symbol}" for plan in plans for symbol in plan.symbols]
+            assert sorted(planned) == sorted(known)
+            rows = [roster.find(name)[2] for name in planned]
+            assert all(row is not None and roster.subscriptions.connection[row] for row in rows)
+            seen.append((len(planned), len(roster.connections.all), len(told.orders)))
+            await asyncio.sleep(0)
+
+    async def subscribe_while_somebody_looks() -> None:
+        looking = asyncio.create_task(look())
+        outcome = await roster.subscribe([f"BINANCE:S{number}" for number in range(9)])
+        assert len(outcome.accepted) == 9
+        looking.cancel()
+        with suppress(asyncio.CancelledError):
+            await looking
+
+    run(subscribe_while_somebody_looks)
+    # Symbols, connections, orders: the first is told before the last is placed.
+    assert list(dict.fromkeys(seen)) == [
+        *((1, 1, 0), (3, 1, 1), (5, 2, 2), (7, 3, 3), (9, 4, 4), (10, 4, 5))
+    ]
+
+
+def test_two_large_changes_at_once_do_not_take_the_same_room(
+    instance: Instance, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "PIECE_SIZE", 2)
+    venues = {"binance": PLAIN, "other": replace(PLAIN, name="other")}
+    tables = [{"name": name, "symbols": ["A"]} for name in venues]
+    roster = make_roster(instance, told, config_of(*tables, facts=venues).venues, venues)
+
+    async def both() -> list[Outcome]:
+        names = [[f"{venue}:S{number}" for number in range(12)] for venue in ("BINANCE", "OTHER")]
+        return await asyncio.gather(*map(roster.subscribe, names))
+
+    first, second = run(both)  # of 20
+    assert (len(first.accepted), len(second.accepted)) == (12, 0)
+    assert len(directory(instance)) == 14
+    assert all("rings.max_symbols" in why for why in second.refused.values())
 
 
 def test_symbols_that_go_leave_their_connection_and_close_it_with_the_last(

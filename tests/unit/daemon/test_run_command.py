@@ -11,6 +11,7 @@ import pytest
 from mdsys.config import Config
 from mdsys.daemon import run_command
 from mdsys.daemon.run_command import LineFormatter
+from mdsys.errors import ConfigError
 
 
 class IdleSupervisor:
@@ -46,6 +47,29 @@ def test_keys_that_this_version_does_not_use_are_logged_on_one_line(
     path.write_text(f'{text}[[venue]]\nname = "binance"\nsymbols = ["BTCUSDT"]\n')
     assert run_command.main(argparse.Namespace(config=path, handover=None)) == 0
     assert [each.getMessage() for each in caplog.records] == lines
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"), [("eu", 78), ("default", None), ("", None), (None, None)]
+)
+def test_a_unit_runs_the_instance_of_its_name_only(
+    unit: str | None, said: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_command, "Supervisor", IdleSupervisor)
+    monkeypatch.setattr(run_command, "set_up_log", lambda: None)
+    monkeypatch.delenv(run_command.UNIT_INSTANCE, raising=False)
+    if unit is not None:
+        monkeypatch.setenv(run_command.UNIT_INSTANCE, unit)
+    path = tmp_path / "eu.toml"
+    path.write_text('[[venue]]\nname = "binance"\nsymbols = ["BTCUSDT"]\n')
+    arguments = argparse.Namespace(config=path, handover=None)
+    if said is None:
+        assert run_command.main(arguments) == 0
+        return
+    with pytest.raises(ConfigError) as refused:
+        run_command.main(arguments)
+    assert refused.value.exit_code == said
+    assert str(refused.value).startswith(f'{path}: instance: "default", but mdsys@eu.service')
 
 
 @pytest.fixture

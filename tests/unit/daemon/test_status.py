@@ -250,6 +250,17 @@ def test_each_stage_of_a_silent_symbol_has_its_reason(world: World) -> None:
     assert world.why("BINANCE:B")[1] == "feed 0, which carries it, is hung"
 
 
+def test_venue_whose_list_denies_us_is_told_of_with_its_words_and_the_remedy(world: World) -> None:
+    assert world.status.all(world.now_ns)["lists"] == {}
+    desk = world.roster.desks["kite"]
+    desk.trouble, desk.denied = "kite: HTTP 403: Incorrect `api_key` or `access_token`.", True
+    told = world.status.all(world.now_ns)["lists"]
+    assert told.keys() == {"kite"}
+    assert told["kite"]["denied"] is True
+    assert "Incorrect `api_key` or `access_token`." in told["kite"]["why"]
+    assert told["kite"]["remedy"]
+
+
 def test_stale_stream_is_explained_with_its_habit(world: World) -> None:
     up(world)
     world.second(1, 2, seconds=11)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 from typing import Any
 
 import pytest
 
+from mdsys.feed.dialling import _lost_by
 from mdsys.feed.pace import STABLE_S
 from mdsys.record.record import Status
 from tests.connections import Life, answer_all
-from tests.feeds import CLOSE, frame, run, serving, trade
+from tests.feeds import CLOSE, Peer, frame, run, serving, trade
 
 
 def test_subscribes_over_the_socket_and_says_so_when_answered() -> None:
@@ -126,6 +129,66 @@ def test_lost_connection_is_made_again_and_subscribed_again(
         run(main())
     assert "the server hung up without a CLOSE; next try in 1.0 s" in caplog.text
     assert "closed by the venue: 1008 slow down; next try in 2.0 s" in caplog.text
+
+
+def test_socket_that_is_reset_is_said_to_be_reset() -> None:
+    async def main() -> None:
+        life = Life()
+        visits = 0
+
+        async def script(peer: Peer) -> None:
+            nonlocal visits
+            visits += 1
+            await answer_all(peer)
+            if visits == 1:
+                peer.reset()
+            else:
+                await peer.receive_close()
+
+        async with serving(script) as address, life.running(address):
+            await life.until("state", "ready", 2)
+        (waiting,) = [told for _, told in life.events if told.get("state") == "waiting"]
+        assert "connection reset by peer (RST)" in waiting["words"]
+
+    run(main())
+
+
+def test_what_the_venue_said_before_it_hung_up_is_told_with_its_end() -> None:
+    async def main() -> None:
+        life = Life()
+        visits = 0
+
+        async def script(peer: Peer) -> None:
+            nonlocal visits
+            visits += 1
+            await answer_all(peer)
+            if visits == 1:
+                await peer.say(**{"id": 0, "is": "notice", "words": "token has expired"})
+                await peer.hang_up()
+            else:
+                await peer.receive_close()
+
+        async with serving(script) as address, life.running(address):
+            await life.until("state", "ready", 2)
+        (waiting,) = [told for _, told in life.events if told.get("state") == "waiting"]
+        assert waiting["words"].endswith("without a CLOSE; it had said: token has expired")
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ECONNRESET, "reset by peer"),
+        (errno.EPIPE, "had closed the connection"),
+        (errno.ETIMEDOUT, "no longer answers"),
+        (errno.ENETUNREACH, "no way to the server any more: [Errno 101] Network is unreachable"),
+        (errno.EIO, "lost: OSError: [Errno 5]"),
+    ],
+)
+def test_each_cause_of_a_lost_socket_has_words_of_its_own(number: int, words: str) -> None:
+    assert words in _lost_by(OSError(number, os.strerror(number)))
+    assert "CLOSE" not in _lost_by(OSError(number, os.strerror(number)))
 
 
 @pytest.mark.parametrize(("data", "delays"), [(True, [1.0, 1.0]), (False, [1.0, 2.0])])
