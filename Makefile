@@ -5,6 +5,9 @@
 PYTHON ?=
 ARGS ?=
 DIST ?= dist
+DESTDIR ?=
+PREFIX ?= /opt/mdsys
+EXTRAS ?= daemon
 export PYTHON
 
 BIN := .venv/bin
@@ -20,7 +23,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak lint format types bench plots wheel venv build prerequisites clean
+.PHONY: help demo test soak lint format types bench plots wheel install uninstall venv build \
+    prerequisites clean
 
 help: ## this list
 	@echo 'make demo and make test do all the set-up by themselves.'
@@ -68,6 +72,14 @@ wheel: $(VENV) ## a portable wheel in dist/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" auditwheel repair --strip --wheel-dir $(DIST) build/wheel/*.whl \
 	    >build/log 2>&1 || { cat build/log; exit 1; }
 	@ls $(DIST)/mdsys-*.whl
+
+install: ## program, units, user and the rest of the host's files; DESTDIR=/stage PREFIX=/opt/mdsys
+	@rm -rf build/dist
+	@$(MAKE) --no-print-directory wheel DIST=build/dist >&2
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' EXTRAS='$(EXTRAS)' tools/install build/dist/*.whl
+
+uninstall: ## take away what install has put there
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' tools/install --uninstall
 
 venv: $(VENV) ## .venv with every development requirement
 

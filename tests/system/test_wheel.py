@@ -33,22 +33,6 @@ def clean_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel as ``make wheel`` does."""
-    dist = tmp_path_factory.mktemp("dist")
-    made = subprocess.run(
-        ["make", "-C", repository, "wheel", f"DIST={dist}"],
-        capture_output=True,
-        text=True,
-        env=clean_environment(),
-        check=False,
-    )
-    assert made.returncode == 0, made.stdout + made.stderr
-    (path,) = dist.glob("*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
 def empty(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a function that runs a program of an environment with NumPy and the wheel only."""
     folder = tmp_path_factory.mktemp("empty")
