@@ -33,9 +33,11 @@ help: ## this list
 demo: build ## simulated venue, daemon and consumer, with a live table
 	@$(BIN)/mdsys demo $(ARGS)
 
+# One worker more than two cores can feed: many tests wait. A file stays in one worker, and so do
+# the daemons that its tests share.
 test: build ## the whole test suite; ARGS="-k ring" picks
 	@tools/prerequisites test >/dev/null
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
 
 soak: build ## 50,000 symbols and feeds killed at random; ARGS="--minutes 10 --seed 1"
 	@tools/prerequisites test >/dev/null
