@@ -186,6 +186,7 @@ class _FeedTape:
 
     def finish(self, why: str) -> None:
         """Write what is still in the ring, and end."""
+        self._asked = True  # there is no next file, however full this one gets
         while self.take():
             pass
         if (missing := self.ring.lost[0] - self._lost_told) > 0:

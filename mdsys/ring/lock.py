@@ -119,8 +119,9 @@ class Lock:
     def remove(self) -> None:
         """Give it back and remove the file. Only where it was handed on to nobody.
 
-        So go the control socket and the limits' windows that a daemon left beside it. Unlinked while it is held:
-        who opened the file before finds out in ``take`` that what it locked bears the name no more.
+        So go the control socket and the limits' windows that a daemon left beside it. Unlinked
+        while it is held: who opened the file before finds out in ``take`` that what it locked
+        bears the name no more.
         """
         for suffix in (".sock", ".limits", ".limits.new"):
             self.path.with_suffix(suffix).unlink(missing_ok=True)
