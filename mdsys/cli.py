@@ -132,6 +132,23 @@ COMMANDS = {
         "Reads shared memory; who reads it, the running daemon tells.\n\n  mdsys stat --json",
         None,
     ),
+    "doctor": Command(
+        "mdsys.host.doctor_command",
+        "what of this host is wrong for mdsys, why, and what mends it",
+        "Exits 2 with warnings, 1 with failures. docs/tuning.md\n\n"
+        "  mdsys doctor --config mdsys.toml\n"
+        "  mdsys doctor --json | jq '.checks[] | select(.status != \"ok\")'",
+        None,
+    ),
+    "tune": Command(
+        "mdsys.host.tune_command",
+        "set this host up for mdsys, and take that back",
+        "apply asks nothing and remembers what was. docs/tuning.md\n\n"
+        "  mdsys tune plan --config mdsys.toml\n"
+        "  sudo mdsys tune apply --config mdsys.toml\n"
+        "  sudo mdsys tune undo",
+        None,
+    ),
 }
 
 

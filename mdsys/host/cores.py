@@ -207,6 +207,16 @@ def _governed(core: int, root: Path) -> str | None:
     )
 
 
+def isolated_cores(*, root: Path = _ROOT) -> frozenset[int]:
+    """Return the cores that the scheduler leaves alone."""
+    return _isolated(list(_cgroups(root)), root)
+
+
+def quota_notice(*, root: Path = _ROOT) -> str | None:
+    """Return what to say of the share of the cores that this process may use; None: all of it."""
+    return _quota(list(_cgroups(root)), root)
+
+
 # ---- cgroups -----------------------------------------------------------------------------------
 
 
