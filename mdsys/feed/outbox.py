@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from picows import WSMsgType, WSTransport
 
@@ -49,8 +50,7 @@ class Outbox:
         """Send a message when its turn comes."""
         grant = await self._leave() if self._leave is not None else None
         try:
-            async with self._turn:
-                await self._room()
+            async with self._turn, self._room():
                 if isinstance(message, str):
                     self._transport.send(WSMsgType.TEXT, message.encode())
                 else:
@@ -61,9 +61,7 @@ class Outbox:
 
     async def ping(self) -> None:
         """Send a WebSocket PING when its turn comes."""
-        async with self._turn:
-            if self._control_counts:
-                await self._room()
+        async with self._turn, self._room(counts=self._control_counts):
             self._transport.send_ping()
 
     def pong(self, payload: bytes) -> None:
@@ -74,17 +72,24 @@ class Outbox:
 
     async def _send_pong(self) -> None:
         while (payload := self._pong) is not None:
-            async with self._turn:
-                if self._control_counts:
-                    await self._room()
+            async with self._turn, self._room(counts=self._control_counts):
                 payload, self._pong = self._pong or payload, None
                 self._answer(payload)
 
-    async def _room(self) -> None:
-        """Wait until one more fits, and count it in."""
-        while (wait_s := self._window.wait_s()) > 0:
+    @contextlib.asynccontextmanager
+    async def _room(self, *, counts: bool = True) -> AsyncIterator[None]:
+        """Wait until one more fits, and count it in once it has gone.
+
+        By the time after: we may be put to sleep between the two, and who charges by the time
+        before has the message leave later than the window knows, and the next ones too soon.
+        """
+        while counts and (wait_s := self._window.wait_s()) > 0:
             await self._sleep(wait_s)
-        self._window.charge()
+        try:
+            yield
+        finally:
+            if counts:
+                self._window.charge()
 
     def close(self) -> None:
         """Send nothing more."""

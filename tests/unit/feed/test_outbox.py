@@ -15,13 +15,16 @@ from tests.feeds import run, until
 
 
 class Wire:
-    """A transport that notes what is sent, on a clock that only sleeping turns."""
+    """A transport that notes what is sent, on a clock that sleeping and its delays turn."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
         self.sent: list[tuple[float, Any, bytes]] = []
+        self.delays_s: list[float] = []
+        """From the call until each message leaves."""
 
     def send(self, kind: Any, message: bytes) -> None:
+        self.now_s += self.delays_s.pop(0) if self.delays_s else 0.0
         self.sent.append((self.now_s - 100.0, kind, message))
 
     def send_ping(self) -> None:
@@ -75,6 +78,19 @@ def test_no_window_is_ever_broken_by_messages_pings_and_pongs_together() -> None
         assert all(later - sooner > 1.0 for sooner, later in zip(times, times[2:], strict=False))
         assert wire.sent[-1][2] == b"b"
         assert len(wire.sent) == 7  # of two PINGs that waited the newest is answered
+
+    run(main())
+
+
+def test_no_window_is_broken_when_we_are_put_to_sleep_right_before_a_message_leaves() -> None:
+    async def main() -> None:
+        wire = Wire()
+        wire.delays_s = [0.5, 0.0, 0.0, 0.0]
+        outbox = wire.outbox(Limits(messages=TWO_A_SECOND))
+        for i in range(4):
+            await outbox.send(f"{i}")
+        times = [at for at, _, _ in wire.sent]
+        assert all(later - sooner > 1.0 for sooner, later in zip(times, times[2:], strict=False))
 
     run(main())
 
