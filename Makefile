@@ -7,7 +7,7 @@ ARGS ?=
 DIST ?= dist
 DESTDIR ?=
 PREFIX ?= /opt/mdsys
-EXTRAS ?= daemon
+EXTRAS ?= daemon,top
 export PYTHON
 
 BIN := .venv/bin
@@ -23,7 +23,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test soak lint format types bench plots wheel install uninstall venv build \
+.PHONY: help demo test soak chaos lint format types bench plots pictures dashboards wheel install uninstall venv build \
     prerequisites clean
 
 help: ## this list
@@ -42,6 +42,10 @@ test: build ## the whole test suite; ARGS="-k ring" picks
 soak: build ## 50,000 symbols and feeds killed at random; ARGS="--minutes 10 --seed 1"
 	@tools/prerequisites test >/dev/null
 	@$(BIN)/python -m tests.soak $(ARGS)
+
+chaos: build ## everything killed, filled, muted and stepped; ARGS="--minutes 10 --seed 1 --json"
+	@tools/prerequisites test >/dev/null
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 # gcc's warnings come with the build (MDSYS_WERROR=1 makes them errors); clang has others.
 lint: $(VENV) ## formatting and lint, changing nothing
@@ -67,6 +71,12 @@ plots: build $(BENCH) ## measures latencies and batches and draws docs/bench/*.p
 	@$(BIN)/python -m bench --json .bench/plots.json $(ARGS) 'ring.latency*' 'ring.batch*' \
 	    'python.latency*' 'peer.*'
 	@$(BIN)/python -m bench.plot
+
+dashboards: build ## makes deploy/grafana/*.json from the schema
+	@$(BIN)/python -m tools.dashboards
+
+pictures: build ## draws docs/{demo,top,tap}.svg of real runs
+	@$(BIN)/python tools/pictures
 
 wheel: $(VENV) ## a portable wheel in dist/
 	@rm -rf build/wheel build/lib.* build/bdist.*

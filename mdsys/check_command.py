@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mdsys import config
@@ -31,15 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print the effective configuration as TOML, secrets masked.
 
-    On stderr go what is not used, and where each credential was found.
+    On stderr go what was capped, and where each credential was found.
 
     Raises:
         ConfigError: The file has errors, or a credential cannot be read; all of them.
     """
     checked = config.load(args.config)
     print(to_toml(checked), end="", flush=True)
-    if checked.not_used:
-        print(f"not used by this version: {', '.join(checked.not_used)}", file=sys.stderr)
+    for line in checked.capped:
+        print(line, file=sys.stderr)
     found, problems = look_up_credentials(checked, str(args.config))
     for line in found:
         print(line, file=sys.stderr)
@@ -75,9 +76,12 @@ def look_up_credentials(checked: config.Config, source: str) -> tuple[list[str],
 
 
 def to_toml(checked: config.Config) -> str:
-    """Return a configuration as TOML that means the same, except for what is masked."""
+    """Return a configuration as TOML that means the same, except for what is masked.
+
+    A symbols_file is named as the file names it, which lies beside: it may have 50,000 lines.
+    """
     values = asdict(replace(checked, venues=()))
-    del values["not_used"], values["venues"]
+    del values["capped"], values["venues"]
     values["rings"]["buffer_size"] = size_text(checked.rings.buffer_size)
     lines = _assignments(
         {key: values.pop(key) for key in list(values) if not isinstance(values[key], dict)}
@@ -86,12 +90,17 @@ def to_toml(checked: config.Config) -> str:
         if assignments := _assignments(table):
             lines += ["", f"[{name}]", *assignments]
     for venue in checked.venues:
-        lines += ["", "[[venue]]", *_assignments(_venue(venue))]
+        file = venue.symbols_file
+        notes = {"symbols_file": f"{file.count:,} symbol{'s'[: file.count != 1]}"} if file else {}
+        lines += ["", "[[venue]]", *_assignments(_venue(venue), notes)]
     return "\n".join(lines) + "\n"
 
 
 def _venue(venue: config.VenueConfig) -> dict[str, Any]:
     values = {each.name: getattr(venue, each.name) for each in fields(venue)}
+    if (file := venue.symbols_file) is not None:
+        values["symbols"] = venue.symbols[: file.listed_count]
+        values["symbols_file"] = file.name
     # Names of secrets, but it is here that somebody pastes the secret itself.
     values["credentials"] = tuple(MASK for _ in venue.credentials)
     for key in ("url", "rest_url"):
@@ -105,10 +114,18 @@ def _venue(venue: config.VenueConfig) -> dict[str, Any]:
     return values
 
 
-def _assignments(values: Mapping[str, Any]) -> list[str]:
-    """Return ``key = value`` lines; what is None or empty is left out, being the default."""
+def _assignments(
+    values: Mapping[str, Any], notes: Mapping[str, str] = MappingProxyType({})
+) -> list[str]:
+    """Return ``key = value`` lines; what is None or empty is left out, being the default.
+
+    Args:
+        values: By key.
+        notes: Key -> what stands behind its value, as a comment.
+    """
     return [
         f"{key if _BARE_KEY.fullmatch(key) else json.dumps(key)} = {_literal(value)}"
+        + (f"  # {notes[key]}" if key in notes else "")
         for key, value in values.items()
         if value is not None and value not in ((), {})
     ]

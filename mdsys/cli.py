@@ -35,6 +35,7 @@ EXTRAS = {
         "websockets",
         "zstandard",
     ),
+    "top": ("textual",),
 }
 """Extra -> the modules it brings, as in pyproject.toml."""
 
@@ -131,6 +132,15 @@ COMMANDS = {
         "counters, latencies and balance, also of a dead daemon",
         "Reads shared memory; who reads it, the running daemon tells.\n\n  mdsys stat --json",
         None,
+    ),
+    "top": Command(
+        "mdsys.top.command",
+        "an instance, live: rates, latencies, rings, readers, connections, symbols",
+        "Twice a second, from shared memory: also of a dead daemon. ? shows the keys.\n\n"
+        "  mdsys top\n"
+        "  mdsys top --instance replay",
+        "top",
+        interrupt_is_end=True,
     ),
     "doctor": Command(
         "mdsys.host.doctor_command",

@@ -49,6 +49,9 @@ PROFILES: Mapping[str, Profile] = {
 SYMBOLS_MAX = 100_000
 """Of one connection, where nothing else bounds it."""
 
+PROCESSES_MAX = 64
+RINGS_MAX = 256
+
 
 class VenueFacts(Protocol):
     """What the checks here need to know of a venue; mdsys.feed.venue has the rest."""
@@ -125,12 +128,26 @@ class Metrics:
 
 
 @dataclass(frozen=True, slots=True)
+class SymbolsFile:
+    """A venue's symbols_file."""
+
+    name: str
+    """As the configuration gives it."""
+    count: int
+    """Symbols in it, each once."""
+    listed_count: int
+    """Of the venue's symbols, the first so many are those of the list."""
+
+
+@dataclass(frozen=True, slots=True)
 class VenueConfig:
     """One [[venue]]."""
 
     name: str
     symbols: tuple[str, ...]
     """The venue's own names, each once: the list's, then the file's."""
+    symbols_file: SymbolsFile | None = field(compare=False)
+    """Where some of them are from; what counts is ``symbols``."""
     channels: tuple[str, ...]
     url: str | None
     """ws:// or wss://; None: the venue's public address."""
@@ -165,8 +182,8 @@ class Config:
     consumer: Consumer
     metrics: Metrics
     venues: tuple[VenueConfig, ...]
-    not_used: tuple[str, ...] = field(compare=False)
-    """Keys that the file gives and this version does nothing with: ``metrics.listen``."""
+    capped: tuple[str, ...] = field(compare=False)
+    """Where a figure is another than the profile or the file says, and why; one line each."""
 
 
 def load(
@@ -221,8 +238,8 @@ def parse(
         venues = installed_venues()
         len(venues)  # raises where a package's venue has a built-in one's name
     problems: list[str] = []
-    not_used: list[str] = []
-    root = _Table(problems, not_used, source, "", values)
+    capped: list[str] = []
+    root = _Table(problems, source, "", values)
     instance = root.take("instance", checks.instance_name, "default")
     group = root.take("group", checks.group_name, None)
     profile_name = root.take("profile", checks.one_of(PROFILES), "latency")
@@ -230,7 +247,7 @@ def parse(
 
     table = root.table("rings")
     rings = Rings(
-        table.take("num_buffers", checks.integer(1, 256), profile.num_buffers),
+        table.take("num_buffers", checks.integer(1, RINGS_MAX), profile.num_buffers),
         table.take("buffer_size", checks.ring_size, profile.buffer_size),
         table.take("max_symbols", checks.integer(1, 1 << 24), 65_536),
     )
@@ -241,13 +258,14 @@ def parse(
     table.finish()
 
     table = root.table("feeds")
-    # A profile's figure gives way to the machine; a figure given in the file is meant.
-    fitting = min(profile.num_processes, len(os.sched_getaffinity(0)), rings.num_buffers)
-    feeds = Feeds(
-        table.take("num_processes", checks.integer(1, 64), fitting),
-        table.take("cores", checks.cores, ()),
-    )
+    given = table.take("num_processes", checks.integer(1, PROCESSES_MAX), None)
+    cores = table.take("cores", checks.cores, ())
     feeds_sound = table.finish()
+    if given is None:
+        given, note = _fitting_processes(profile, rings.num_buffers, cores)
+        if note:
+            capped.append(f"feeds.num_processes: {note}")
+    feeds = Feeds(given, cores)
     if feeds_sound and feeds.cores and len(feeds.cores) < feeds.num_processes:
         table.refuse(
             "cores",
@@ -275,13 +293,13 @@ def parse(
             f"{consumer.max_queue_size} is less than one batch ({consumer.consumer_batch_size})",
         )
 
-    table = root.table("metrics", used=False)
+    table = root.table("metrics")
     metrics = Metrics(table.take("listen", checks.host_port, None))
     table.finish()
 
     tables = root.tables("venue")
     found = tuple(
-        _venue(table, profile, folder or Path(), venues, symbols_later=symbols_later)
+        _venue(table, profile, folder or Path(), venues, capped, symbols_later=symbols_later)
         for table in tables
     )
     names = [venue.name for venue in found]
@@ -308,8 +326,29 @@ def parse(
         consumer,
         metrics,
         found,
-        tuple(not_used),
+        tuple(capped),
     )
+
+
+def _fitting_processes(
+    profile: Profile, ring_count: int, cores: Collection[int]
+) -> tuple[int, str]:
+    """Return how many feeds a profile comes to on this host; if they are fewer, words on that.
+
+    A profile's figure gives way to the host; one that stands in the file is meant.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    if cores:
+        host = len(cores), f"feeds.cores names {plural(len(cores), 'core')}"
+    else:
+        host = allowed, f"this process may run on {plural(allowed, 'core')}"
+    bounds = [
+        (profile.num_processes, ""),
+        host,
+        (ring_count, f"rings.num_buffers is {ring_count}"),
+    ]
+    count, why = min(bounds, key=lambda bound: bound[0])
+    return count, f"{count}, not the profile's {profile.num_processes}: {why}" if why else ""
 
 
 def _venue(
@@ -317,6 +356,7 @@ def _venue(
     profile: Profile,
     folder: Path,
     venues: Mapping[str, VenueFacts],
+    capped: list[str],
     *,
     symbols_later: bool,
 ) -> VenueConfig:
@@ -334,29 +374,25 @@ def _venue(
     )
     symbol = checks.symbol_of(name, facts.spelled if facts else str)
     listed = table.take("symbols", checks.list_of(symbol), ())
-    in_file = table.take("symbols_file", checks.symbols_file(folder, symbol), ())
+    in_file = table.take("symbols_file", checks.symbols_file(folder, symbol), None)
     limits = _limits(table, facts.limits if facts else Limits(), len(channels))
-    # Where connections are few, a profile's figure would only leave them half empty.
-    usual = profile.max_symbols_per_connection if limits.connections is None else SYMBOLS_MAX
-    asked = table.take("max_symbols_per_connection", checks.integer(1, SYMBOLS_MAX), usual)
+    asked = table.take("max_symbols_per_connection", checks.integer(1, SYMBOLS_MAX), None)
     url = table.take("url", checks.url("ws", "wss"), None)
     credentials = table.take("credentials", checks.list_of(checks.credential_name), ())
-    if limits.connections == 1 and len(credentials) <= 1:
-        asked = SYMBOLS_MAX  # whatever was asked for: there is no other connection
-    streams_max = limits.streams_per_connection
+    size, note = _connection_size(limits, asked, profile, len(channels), len(credentials))
+    if note:
+        capped.append(f"{table.place('max_symbols_per_connection')}: {note}")
+    file_name, file_symbols = in_file or ("", ())
     venue = VenueConfig(
         name=name,
-        symbols=tuple(dict.fromkeys(listed + in_file)),
+        symbols=tuple(dict.fromkeys(listed + file_symbols)),
+        symbols_file=(SymbolsFile(file_name, len(file_symbols), len(listed)) if in_file else None),
         channels=channels,
         url=url,
         rest_url=table.take("rest_url", checks.url("http", "https"), checks.local_rest(url)),
         credentials=credentials,
         calendar=table.take("calendar", checks.calendar_name, None),
-        max_symbols_per_connection=min(
-            asked,
-            asked if limits.symbols_per_connection is None else limits.symbols_per_connection,
-            asked if streams_max is None else max(1, streams_max // len(channels)),
-        ),
+        max_symbols_per_connection=size,
         batch_size=table.take("batch_size", checks.integer(1, 1_000), 50),
         limits=limits,
     )
@@ -369,6 +405,42 @@ def _venue(
             'its file, as credentials = ["key_a"] (docs/credentials.md)',
         )
     return venue
+
+
+def _connection_size(
+    limits: Limits, asked: int | None, profile: Profile, channel_count: int, key_count: int
+) -> tuple[int, str]:
+    """Return how many symbols one connection carries; if it is not what was said, words on that.
+
+    Args:
+        limits: Those in force.
+        asked: What the file says; None: nothing, so the profile's figure is meant.
+        profile: Whose.
+        channel_count: Of each symbol.
+        key_count: Over which the connections are shared out.
+    """
+    said = size = profile.max_symbols_per_connection if asked is None else asked
+    reasons: list[str] = []
+    if limits.connections == 1 and key_count <= 1:  # whatever was asked for: there is no other
+        size = SYMBOLS_MAX
+        reasons = ["the one connection there may be carries everything"]
+    elif asked is None and limits.connections is not None:
+        # Where connections are few, a profile's figure would only leave them half empty.
+        size = SYMBOLS_MAX
+        reasons = [f"limits.connections is {limits.connections}: so few are filled"]
+    if (most := limits.symbols_per_connection) is not None and most < size:
+        size = most
+        reasons.append(f"limits.symbols_per_connection is {most}")
+    if (most := limits.streams_per_connection) is not None and most // channel_count < size:
+        size = max(1, most // channel_count)
+        reasons.append(
+            f"limits.streams_per_connection is {most}, and each symbol has "
+            f"{plural(channel_count, 'channel')}"
+        )
+    if size == said:
+        return size, ""
+    whose = f"the profile's {said}" if asked is None else f"the {said} asked for"
+    return size, f"{size}, not {whose}: {'; '.join(reasons)}"
 
 
 _any_count = checks.integer(1, (1 << 31) - 1)
@@ -403,24 +475,16 @@ def _limits(venue: _Table, own: Limits, channel_count: int) -> Limits:
 
 
 class _Table:
-    """One table of the file, its keys taken one by one; problems go to a common list.
-
-    ``used``: whether this version does anything with the table; with a key, ``take`` is told.
-    """
+    """One table of the file, its keys taken one by one; problems go to a common list."""
 
     def __init__(
         self,
         problems: list[str],
-        not_used: list[str],
         source: str,
         path: str,
         values: Mapping[str, Any],
-        *,
-        used: bool = True,
     ) -> None:
         self._problems = problems
-        self._not_used = not_used
-        self._used = used
         self._source = source
         self._path = path  # "", "rings" or "venue[0]"
         self._values = values
@@ -429,13 +493,14 @@ class _Table:
 
     def refuse(self, key: str, why: str) -> None:
         """Note what is wrong with ``key``."""
-        self._refuse(self._place(key), why)
+        self._refuse(self.place(key), why)
 
     def _refuse(self, place: str, why: str) -> None:
         self._sound = False
         self._problems.append(f"{self._source}: {place}: {why}")
 
-    def _place(self, key: str) -> str:
+    def place(self, key: str) -> str:
+        """Return where ``key`` stands: ``venue[0].name``."""
         shown = key if re.fullmatch(r"[A-Za-z0-9_.-]+", key) else checks.shown(key)
         return f"{self._path}.{shown}" if self._path else shown
 
@@ -446,7 +511,6 @@ class _Table:
         default: D,
         *,
         required: bool = False,
-        used: bool = True,
     ) -> T | D:
         """Return what ``check`` makes of a key; ``default`` where it is absent or refused."""
         self._known.append(key)
@@ -454,13 +518,11 @@ class _Table:
             if required:
                 self.refuse(key, "missing")
             return default
-        if not (used and self._used):
-            self._not_used.append(self._place(key))
         try:
             return check(self._values[key])
         except checks.WrongItems as error:
             for index, problem in error.found[: checks.BAD_VALUES_SHOWN_MAX]:
-                self._refuse(f"{self._place(key)}[{index}]", problem)
+                self._refuse(f"{self.place(key)}[{index}]", problem)
             if (more_count := len(error.found) - checks.BAD_VALUES_SHOWN_MAX) > 0:
                 self.refuse(key, f"and {more_count} more values are wrong")
         except ConfigError as error:
@@ -468,12 +530,10 @@ class _Table:
                 self.refuse(key, problem)
         return default
 
-    def table(self, key: str, *, used: bool = True) -> _Table:
+    def table(self, key: str) -> _Table:
         """Return a table inside this one; an absent one is empty."""
         values = self.take(key, checks.table, dict[str, Any]())
-        return _Table(
-            self._problems, self._not_used, self._source, self._place(key), values, used=used
-        )
+        return _Table(self._problems, self._source, self.place(key), values)
 
     def tables(self, key: str) -> list[_Table]:
         """Return an array of tables, of at least one."""
@@ -481,7 +541,7 @@ class _Table:
         if self._values.get(key, []) == []:
             self.refuse(key, f"none: give at least one [[{key}]]")
         return [
-            _Table(self._problems, self._not_used, self._source, f"{key}[{index}]", each)
+            _Table(self._problems, self._source, f"{key}[{index}]", each)
             for index, each in enumerate(values)
         ]
 

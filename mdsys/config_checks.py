@@ -429,11 +429,15 @@ def check_spelling(venue: str, native: str, spelled: Callable[[str], str]) -> No
 
 def symbols_file(
     folder: Path, symbol: Callable[[object], str]
-) -> Callable[[object], tuple[str, ...]]:
-    """Make a check for a file of symbols, one a line; empty lines and # lines do not count."""
+) -> Callable[[object], tuple[str, tuple[str, ...]]]:
+    """Make a check for a file of symbols, one a line; empty lines and # lines do not count.
 
-    def check(value: object) -> tuple[str, ...]:
-        path = folder / string(value)
+    It returns the file's name as it was given, and its symbols, each once.
+    """
+
+    def check(value: object) -> tuple[str, tuple[str, ...]]:
+        name = string(value)
+        path = folder / name
         problems: list[str] = []
         symbols: list[str] = []
         for number, line in enumerate(read_text(path).split("\n"), 1):
@@ -449,7 +453,7 @@ def symbols_file(
             problems[BAD_VALUES_SHOWN_MAX:] = [f"and {more_count} more lines are wrong"]
         if problems:
             raise ConfigError(*problems)
-        return tuple(symbols)
+        return name, tuple(dict.fromkeys(symbols))
 
     return check
 

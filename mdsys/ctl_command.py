@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from typing import Any, TextIO
 
 from mdsys.errors import ExitCode, UsageError
+from mdsys.progress import Progress
 from mdsys.ring.control_client import Answer, Control
 from mdsys.ring.instance_argument import add_instance_argument
-from mdsys.wording import plural
+from mdsys.wording import plural, printable
 
 ACTIONS = ("subscribe", "unsubscribe", "reload", "status")
 STAGES = ("desired", "requested", "confirmed", "ticking", "refused")
@@ -34,12 +35,20 @@ def main(arguments: argparse.Namespace) -> int:
         NoPermission: It does not let this user in.
         HostError: It refused the request, or did not answer in time.
     """
-    answer = _ask(Control(arguments.instance), arguments.action, arguments.symbols)
+    with Progress("mdsys ctl").during(_doing(arguments.action, arguments.symbols)):
+        answer = _ask(Control(arguments.instance), arguments.action, arguments.symbols)
     if arguments.json:
         print(json.dumps(answer))
     else:
         print_answer(arguments.action, answer, sys.stdout)
     return ExitCode.FAILURE if _refused(arguments.action, answer) else ExitCode.OK
+
+
+def _doing(action: str, symbols: list[str]) -> str:
+    """Return what is being waited for."""
+    if action in ("subscribe", "unsubscribe"):
+        return f"having the daemon {action} {plural(len(symbols), 'symbol')}"
+    return f"asking the daemon for {'a reload' if action == 'reload' else 'its state'}"
 
 
 def _ask(control: Control, action: str, symbols: list[str]) -> Answer:
@@ -91,7 +100,7 @@ def _print_change(word: str, change: Mapping[str, Any], out: TextIO) -> None:
         f"{word}: {plural(change['accepted'], 'symbol')}, {change['unchanged']:,} unchanged, "
         f"{change['refused_count']:,} refused\n"
     )
-    out.writelines(f"  {name}: {_plain(why)}\n" for name, why in change["refused"].items())
+    out.writelines(f"  {name}: {printable(why)}\n" for name, why in change["refused"].items())
 
 
 def _print_all(answer: Answer, out: TextIO) -> None:
@@ -114,7 +123,7 @@ def _print_all(answer: Answer, out: TextIO) -> None:
             f"{'never' if frame is None else f'{frame:,.1f} s':>8} {each['reconnects']:>5,}\n"
         )
         if each["words"] and each["state"] not in ("open", "ready"):
-            out.write(f"     {_plain(each['words'])}\n")
+            out.write(f"     {printable(each['words'])}\n")
     out.write(f"\n{'feed':>4} {'pid':>8} {'state':<9} {'restarts':>8} {'core':>4} {'beat':>9}\n")
     for each in answer["feeds"]:
         beat = each["beat_age_s"]
@@ -124,7 +133,7 @@ def _print_all(answer: Answer, out: TextIO) -> None:
             f"{'-' if beat is None else f'{beat:,.2f} s':>9}\n"
         )
     for each in answer["lists"].values():
-        out.write(f"\n{_plain(each['why'])}\n  {_plain(each['remedy'])}\n")
+        out.write(f"\n{printable(each['why'])}\n  {printable(each['remedy'])}\n")
     if answer["limits"]:
         out.write(f"\n{'limit':<17} {'of':<28} {'used':>9} {'allowed':>9} {'within':>9} waiting\n")
     for each in answer["limits"]:
@@ -144,9 +153,9 @@ def _print_symbol(answer: Answer, out: TextIO) -> None:
         tick = _ago(each["last_tick_s"], "no tick yet")
         stale = ", STALE" if each["stale"] else ""
         out.write(f"  {each['channel']:<7} {each['state']:<10} {tick}{stale}\n")
-    out.write(f"why:        {_plain(answer['why'])}\n")
+    out.write(f"why:        {printable(answer['why'])}\n")
     if answer["remedy"]:
-        out.write(f"remedy:     {_plain(answer['remedy'])}\n")
+        out.write(f"remedy:     {printable(answer['remedy'])}\n")
     if (connection := answer["connection"]) is not None:
         frame = _ago(answer["last_frame_s"], "no frame yet")
         out.write(
@@ -164,8 +173,3 @@ def _ago(age_s: float | None, never: str) -> str:
 
 def _or_dash(value: object) -> str:
     return "-" if value is None else str(value)
-
-
-def _plain(text: str) -> str:
-    """Return a venue's words fit for a terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -20,6 +20,8 @@ import uvloop
 
 from mdsys import _consume, _native
 from mdsys._listener import Feed, VenueFeed
+from mdsys.counters.counters import Histogram, parse_block
+from mdsys.counters.schema import fields
 from mdsys.record.record import TICK, Kind
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -203,9 +205,13 @@ class FeedMemory:
             for r in records[records["kind"] == Kind.STATUS]
         ]
 
+    def histogram(self, name: str) -> Histogram:
+        """Return one histogram."""
+        return parse_block(self.counter_segment.block(0)).histograms[name]
+
     def counter(self, name: str) -> int:
         """Return one counter."""
-        names = [each for each, _ in _native.counter_schema()[0]]
+        names = fields("feeds")
         words = struct.unpack_from(f"<{len(names)}Q", self.counter_segment.block(0))
         return int(words[names.index(name)])
 

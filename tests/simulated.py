@@ -24,6 +24,7 @@ import mdsys
 from mdsys.feed.venue import Limits
 from mdsys.sim import RandomMarket, Simulator
 from mdsys.sim.faults import Fault
+from mdsys.sim.source import Spec
 from tests.daemons import PATIENCE_S, Daemon
 
 T = TypeVar("T")
@@ -135,7 +136,7 @@ class Street:
             }
         )
 
-    async def _open(self, venue: str, market: RandomMarket, keys: dict[str, Any]) -> None:
+    async def _open(self, venue: str, market: Spec, keys: dict[str, Any]) -> None:
         told: list[str] = []
         sim = Simulator(market, venue=venue, tell=told.append, **keys)
         await sim.__aenter__()
@@ -156,6 +157,7 @@ def street(
     secrets: Mapping[str, Collection[str]] | None = None,
     faults: Mapping[str, str] | None = None,
     mix: tuple[int, int, int] = (30, 50, 20),
+    markets: Mapping[str, Spec] | None = None,
 ) -> Iterator[Street]:
     """Simulate venues until the block ends.
 
@@ -167,13 +169,14 @@ def street(
         secrets: Venue -> the keys or tokens that it takes; the others take any.
         faults: Venue -> what goes wrong from the start on.
         mix: Percents of trades, quotes and depth frames.
+        markets: Venue -> its market, instead of one of the above.
     """
     made = Street()
     made._thread.start()
     try:
         for venue in venues:
             count = symbols if isinstance(symbols, int) else symbols[venue]
-            market = RandomMarket(count, rate=rate, seed=11, mix=mix)
+            market = (markets or {}).get(venue) or RandomMarket(count, rate=rate, seed=11, mix=mix)
             keys: dict[str, Any] = {
                 "limits": (limits or {}).get(venue),
                 "secrets": (secrets or {}).get(venue),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import Final
 
 from mdsys.capture.recorder import FILE_SIZE, Recorder
 from mdsys.errors import ExitCode, HostError
+from mdsys.progress import Progress
 from mdsys.ring.instance_argument import add_instance_argument
 
 PROGRESS_S: Final = 1.0
@@ -39,12 +39,12 @@ def main(arguments: argparse.Namespace) -> int:
         NoPermission: It does not let this user in.
         HostError: It refuses, or the disk is full.
     """
-    shown = _Shown()
+    shown = Progress("mdsys record")
     recorder = Recorder(
         arguments.instance,
         arguments.out,
         file_size=max(arguments.file_mib, 1) << 20,
-        say=shown.line,
+        say=shown.say,
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: recorder.stop())
@@ -53,7 +53,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     def progress() -> None:
         while not done.wait(period_s):
-            shown.progress(recorder.progress())
+            shown.tell(recorder.progress())
 
     watcher = threading.Thread(target=progress, daemon=True)
     watcher.start()
@@ -67,22 +67,5 @@ def main(arguments: argparse.Namespace) -> int:
     finally:
         done.set()
         watcher.join()
-    shown.line(recorder.progress())
+    shown.say(recorder.progress())
     return ExitCode.OK
-
-
-class _Shown:
-    """Standard error: lines, and on a terminal one more that changes."""
-
-    def __init__(self) -> None:
-        self.is_terminal = sys.stderr.isatty()
-
-    def line(self, text: str) -> None:
-        print(f"{self._erase()}mdsys record: {text}", file=sys.stderr, flush=True)
-
-    def progress(self, text: str) -> None:
-        end = "" if self.is_terminal else "\n"
-        print(f"{self._erase()}mdsys record: {text}", end=end, file=sys.stderr, flush=True)
-
-    def _erase(self) -> str:
-        return "\r\x1b[K" if self.is_terminal else ""

@@ -21,7 +21,8 @@ from typing import Any, Final
 from mdsys import __version__, _native
 from mdsys._capture import CaptureRing
 from mdsys.capture.format import SUFFIX, FileWriter, Kind, json_entry
-from mdsys.errors import HostError, MdsysError, NotRunning
+from mdsys.errors import HostError, LayoutError, MdsysError, NotRunning
+from mdsys.ring.control_client import half_made
 from mdsys.ring.control_socket import NoDaemon, Question, ask, connect
 from mdsys.ring.segment import ROOT_DIR, map_file, not_there, segment_path
 
@@ -267,12 +268,14 @@ class Recorder:
                 tape.hang_up()
 
     def _begin(self) -> None:
+        path = segment_path(ROOT_DIR, self._instance, "symbols")
         try:
-            path = segment_path(ROOT_DIR, self._instance, "symbols")
             writer_pid = _native.Symbols(map_file(path)).writer_pid
         except (FileNotFoundError, MdsysError) as error:
             if isinstance(error, FileNotFoundError):
                 raise not_there(self._instance) from None
+            if isinstance(error, LayoutError) and half_made(path):
+                raise NotRunning(f"instance {self._instance!r} is starting: try again") from None
             raise
         tapes: list[_FeedTape] = []
         feed_count = 1

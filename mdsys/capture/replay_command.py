@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from mdsys.capture.replay import Replay
 from mdsys.capture.source import open_source
 from mdsys.config import instance_name
 from mdsys.errors import ConfigError, ExitCode
+from mdsys.progress import Progress
 
 PROGRESS_S: Final = 1.0
 PROGRESS_QUIET_S: Final = 30.0
@@ -65,7 +65,9 @@ def main(arguments: argparse.Namespace) -> int:
         CaptureError: It is no capture, or damaged.
         HostError: There is no room.
     """
-    source = open_source(arguments.capture, arguments.venue)
+    shown = Progress("mdsys replay")
+    with shown.during(f"reading {arguments.capture}"):
+        source = open_source(arguments.capture, arguments.venue)
 
     async def run() -> str:
         replay = Replay(
@@ -74,27 +76,18 @@ def main(arguments: argparse.Namespace) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, replay.stop)
-        showing = asyncio.create_task(_show(replay))
+        showing = asyncio.create_task(_show(replay, shown))
         try:
-            summary = await replay.run(_say)
+            summary = await replay.run(shown.say)
         finally:
             showing.cancel()
         return summary.words()
 
-    _say(asyncio.run(run()))
+    shown.say(asyncio.run(run()))
     return ExitCode.OK
 
 
-async def _show(replay: Replay) -> None:
-    terminal = sys.stderr.isatty()
+async def _show(replay: Replay, shown: Progress) -> None:
     while True:
-        await asyncio.sleep(PROGRESS_S if terminal else PROGRESS_QUIET_S)
-        text = f"mdsys replay: {replay.summary.words()}"
-        print(
-            f"\r\x1b[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr
-        )
-
-
-def _say(text: str) -> None:
-    erase = "\r\x1b[K" if sys.stderr.isatty() else ""
-    print(f"{erase}mdsys replay: {text}", file=sys.stderr, flush=True)
+        await asyncio.sleep(PROGRESS_S if shown.is_terminal else PROGRESS_QUIET_S)
+        shown.tell(replay.summary.words())

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from mdsys import _native
 from mdsys.consume.reader import Reader
 from mdsys.counters.counters import Histogram, parse_histogram, percentiles
+from mdsys.counters.schema import fields
 
 
 @dataclass(slots=True)
@@ -41,11 +41,13 @@ class Totals:
 
     def shown(self) -> dict[str, Any]:
         """Return them by name; histograms as percentiles."""
-        counters, histograms = _native.reader_schema()
         empty = np.zeros(0, "<u8")
         nothing = Histogram(0, 0, 0, empty, empty)
         return {
-            **{name: self.counters[name] for name, _ in counters},
-            **{name: percentiles(self.histograms.get(name, nothing)) for name, _ in histograms},
+            **{name: self.counters[name] for name in fields("readers")},
+            **{
+                name: percentiles(self.histograms.get(name, nothing))
+                for name in fields("reader_histograms")
+            },
             "published": dict(sorted(self.published.items())),
         }

@@ -1,4 +1,4 @@
-"""The counters segment as numbers: native/include/mdsys/counters.h is the schema.
+"""The counters segment as numbers; native/include/mdsys/schema.h names them.
 
 Read without a lock while the feeds write: each number is whole, two of them may be of moments a few
 nanoseconds apart.
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mdsys import _native
+from mdsys.counters.schema import fields
 
 LINEAR = 32
 """Magnitudes below this have a bucket each."""
@@ -22,6 +23,8 @@ STEPS = 16
 OCTAVE_MAX = 40
 OPEN_FROM_NS = (2 * STEPS - 1) << (OCTAVE_MAX - 5)
 """17.7 minutes: where the last bucket begins, which takes all that is larger as well."""
+OPEN_MAX = (1 << 63) - 1
+"""Where it ends."""
 HISTOGRAM_HEAD_WORDS = 4
 """count, sum, min, max."""
 PERCENTILES = {"p50": 50.0, "p99": 99.0, "p999": 99.9}
@@ -66,6 +69,29 @@ class Histogram:
         middle = bucket_middle(index) if place >= 0 else -bucket_middle(index)
         return min(max(middle, self.min_ns), self.max_ns)
 
+    def includes(self, earlier: Histogram) -> bool:
+        """Return whether this is the same histogram, some time later: no bucket has lost any."""
+        return bool(
+            len(self.positive) == len(earlier.positive)
+            and np.all(self.positive >= earlier.positive)
+            and np.all(self.negative >= earlier.negative)
+        )
+
+    def __sub__(self, earlier: Histogram) -> Histogram:
+        """Return what has come since ``earlier``, which this includes.
+
+        Its least and largest are bounds: those of the buckets, within those that are known.
+        """
+        positive, negative = self.positive - earlier.positive, self.negative - earlier.negative
+        least, largest = _bounds(positive, negative)
+        return Histogram(
+            wrapped(self.sum_ns - earlier.sum_ns),
+            max(least, self.min_ns),
+            min(largest, self.max_ns),
+            positive,
+            negative,
+        )
+
     def __add__(self, other: Histogram) -> Histogram:
         """Return the distribution of both."""
         if not self.count:
@@ -91,9 +117,12 @@ class FeedCounters:
 
 @cache
 def schema() -> tuple[Mapping[str, str], Mapping[str, str], int]:
-    """Return the counters and the histograms, name -> help, and the buckets of a sign."""
-    counters, histograms, bucket_count = _native.counter_schema()
-    return dict(counters), dict(histograms), bucket_count
+    """Return a feed's counters and histograms, name -> help, and the buckets of a sign."""
+    lists = _native.schema()
+    counters, histograms = (
+        {field: help_ for field, *_, help_ in lists[name]} for name in ("feeds", "feed_histograms")
+    )
+    return counters, histograms, _native.histogram_buckets()
 
 
 def bucket_middle(index: int) -> int:
@@ -103,6 +132,37 @@ def bucket_middle(index: int) -> int:
     octave, step = divmod(index - LINEAR, STEPS)
     width = 2 << octave
     return (STEPS + step) * width + (width - 1) // 2
+
+
+def bucket_end(index: int) -> int:
+    """Return the largest magnitude of one bucket; the last one has no end but this."""
+    if index < LINEAR:
+        return index
+    octave, step = divmod(index - LINEAR, STEPS)
+    return ((STEPS + step + 1) << (octave + 1)) - 1
+
+
+def wrapped(value: int) -> int:
+    """Return a sum modulo 2^64, as a signed number."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
+
+
+def _bounds(positive: Buckets, negative: Buckets) -> tuple[int, int]:
+    """Return what lies beyond no value of any bucket that is filled: least and largest."""
+    above, below = np.flatnonzero(positive), np.flatnonzero(negative)
+    last = len(positive) - 1
+
+    def end(index: int) -> int:
+        return OPEN_MAX if index == last else bucket_end(index)
+
+    def begin(index: int) -> int:
+        return 0 if index == 0 else bucket_end(index - 1) + 1
+
+    if not len(above) and not len(below):
+        return 0, 0
+    least = -end(int(below[-1])) if len(below) else begin(int(above[0]))
+    largest = end(int(above[-1])) if len(above) else -begin(int(below[0]))
+    return least, largest
 
 
 def parse_histogram(words: Buckets) -> Histogram:
@@ -115,14 +175,26 @@ def parse_histogram(words: Buckets) -> Histogram:
 
 def parse_block(block: bytes) -> FeedCounters:
     """Read the bytes of one feed's block."""
-    counter_names, histogram_names, bucket_count = schema()
+    return FeedCounters(*parse_words(block, fields("feeds"), fields("feed_histograms")))
+
+
+def parse_words(
+    block: bytes, numbers: Sequence[str], histograms: Sequence[str] = ()
+) -> tuple[dict[str, int], dict[str, Histogram]]:
+    """Read a block of numbers, and histograms behind them.
+
+    Args:
+        block: Its bytes, more than these perhaps.
+        numbers: Their names, in order.
+        histograms: The same.
+    """
     words = np.frombuffer(block, "<u8")
-    counters = {name: int(words[place]) for place, name in enumerate(counter_names)}
-    size = HISTOGRAM_HEAD_WORDS + 2 * bucket_count
-    each = words[len(counters) :].reshape(len(histogram_names), size)
-    return FeedCounters(
-        counters,
-        {name: parse_histogram(each[place]) for place, name in enumerate(histogram_names)},
+    size = HISTOGRAM_HEAD_WORDS + 2 * _native.histogram_buckets()
+    end = len(numbers) + size * len(histograms)
+    each = words[len(numbers) : end].reshape(len(histograms), size)
+    return (
+        dict(zip(numbers, words[: len(numbers)].tolist(), strict=True)),
+        {name: parse_histogram(each[place]) for place, name in enumerate(histograms)},
     )
 
 

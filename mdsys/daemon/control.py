@@ -1,8 +1,10 @@
 """The control socket's server: JSON lines over a unix socket; docs/control-socket.md.
 
-Whoever connects is in the instance's group and may still send anything. A wrong request gets an
-error line and changes nothing; who sends without end, or does not take its answers, is dropped. So
-a connection costs at most one request and one answer of memory.
+The socket's mode lets the instance's group in. A mode can be changed, so whoever connects is looked
+at again: heard is whom the kernel calls root, the daemon's user or one of the group. They may still
+send anything. A wrong request gets an error line and changes nothing; who sends without end, or
+does not take its answers, is dropped. So a connection costs at most one request and one answer of
+memory, and both are bounded.
 """
 
 from __future__ import annotations
@@ -20,8 +22,16 @@ from typing import Any, Protocol
 
 from mdsys.config_checks import shown
 from mdsys.daemon.readers import Peer, Readers, Refused, Registered
-from mdsys.ring.control_socket import REQUEST_SIZE_MAX, TIMEOUT_S, listen, peer_of
+from mdsys.ring.control_socket import (
+    ANSWER_SIZE_MAX,
+    REQUEST_SIZE_MAX,
+    TIMEOUT_S,
+    groups_of,
+    listen,
+    peer_of,
+)
 from mdsys.ring.lock import start_ticks
+from mdsys.ring.rights import group_name
 
 CONNECTION_COUNT_MAX = 128
 IDLE_S = 300.0
@@ -88,9 +98,12 @@ class Control:
         self.dropped = 0
         """Connections that were ended for what they did."""
         self.path = path
+        self._gid = gid
+        self._group = group_name(gid)
         self._listener = listen(path, gid)
         self._connections: set[_Connection] = set()
-        self._answer: bytes | None = None
+        self._answers: dict[bool, bytes] = {}
+        """What ``readers`` is answered in this turn, without and with histograms."""
 
     def start(self) -> None:
         """Begin to answer, in the running loop."""
@@ -118,12 +131,22 @@ class Control:
             loop.call_later(ACCEPT_AGAIN_S, self._accept_again)
             return
         accepted.settimeout(0)
-        if len(self._connections) >= CONNECTION_COUNT_MAX:
+        why = self._why_not(accepted)
+        if why is not None:
             self.dropped += 1
             with accepted, contextlib.suppress(OSError):
-                accepted.send(_error(f"{CONNECTION_COUNT_MAX} are connected: there is no room"))
+                accepted.send(_error(why))
             return
         self._connections.add(_Connection(self, accepted))
+
+    def _why_not(self, accepted: socket.socket) -> str | None:
+        """Return why somebody is not listened to; None: he is."""
+        _, uid = peer_of(accepted)
+        if uid not in (0, os.geteuid()) and self._gid not in groups_of(accepted):
+            return f"uid {uid} is not in the group {self._group}"  # its name may take long
+        if len(self._connections) >= CONNECTION_COUNT_MAX:
+            return f"{CONNECTION_COUNT_MAX} are connected: there is no room"
+        return None
 
     def _accept_again(self) -> None:
         if self._listener.fileno() >= 0:
@@ -134,27 +157,29 @@ class Control:
         self._connections.discard(connection)
         self.forget_answer()
 
-    def readers_answer(self) -> bytes:
+    def picture(self) -> dict[str, int]:
+        """Return the numbers of the socket."""
+        return {
+            "connections": len(self._connections),
+            "waiting": sum(connection.is_answering for connection in self._connections),
+            "requests": self.requests,
+            "refused": self.refused,
+            "dropped": self.dropped,
+        }
+
+    def readers_answer(self, *, histograms: bool = False) -> bytes:
         """Return what the request ``readers`` is answered, made once a turn of the loop."""
-        if self._answer is None:
-            self._answer = _line(
-                {
-                    "ok": True,
-                    "readers": self.readers.picture(),
-                    "control": {
-                        "connections": len(self._connections),
-                        "requests": self.requests,
-                        "refused": self.refused,
-                        "dropped": self.dropped,
-                    },
-                }
-            )
+        answer = self._answers.get(histograms)
+        if answer is None:
+            readers = self.readers.picture(histograms=histograms)
+            answer = _line({"ok": True, "readers": readers, "control": self.picture()})
+            self._answers[histograms] = answer
             asyncio.get_running_loop().call_soon(self.forget_answer)
-        return self._answer
+        return answer
 
     def forget_answer(self) -> None:
         """What it told has changed."""
-        self._answer = None
+        self._answers.clear()
 
 
 class _Connection:
@@ -180,6 +205,11 @@ class _Connection:
         """When it last asked for something, or was answered."""
         self._idle = self._loop.call_later(IDLE_S, self._drop_idle)
         self._loop.add_reader(connection, self._readable)
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether an answer is in the making, or not taken yet."""
+        return self._work is not None or len(self._out) > 0
 
     def _readable(self) -> None:
         try:
@@ -225,6 +255,9 @@ class _Connection:
             why = str(error)
         except RecursionError:  # it could be read, but not be quoted
             why = "nested too deep"
+        except Exception as error:  # a fault of ours: the client shall not wait for ever
+            log.exception("control socket: a request failed")
+            why = _fault(error)
         return self._refusal(why)
 
     def _refusal(self, why: str) -> bytes:
@@ -237,9 +270,9 @@ class _Connection:
             line = _line(await answer)
         except Refused as error:
             line = self._refusal(str(error))
-        except Exception as error:  # a fault of ours: the client shall not wait for ever
+        except Exception as error:  # as above
             log.exception("control socket: a request failed")
-            line = self._refusal(f"{type(error).__name__}: {error}")
+            line = self._refusal(_fault(error))
         self._work = None
         self._busy_s = self._loop.time()
         if self._socket.fileno() >= 0:
@@ -252,9 +285,10 @@ class _Connection:
         if op == "register":
             return self._register(request)
         if op == "readers":
-            if len(request) > 1:
-                raise Refused("readers takes no arguments")
-            return self._control.readers_answer()
+            whole = request.get("histograms", False)
+            if len(request) > 1 + ("histograms" in request) or not isinstance(whole, bool):
+                raise Refused("readers takes histograms, true or false, and no more")
+            return self._control.readers_answer(histograms=whole)
         operations = self._control.operations
         names = () if operations is None else operations.names
         if operations is not None and isinstance(op, str) and op in names:
@@ -398,7 +432,15 @@ def _request(line: bytearray) -> dict[str, Any]:
 
 
 def _line(answer: Mapping[str, Any]) -> bytes:
-    return json.dumps(answer, separators=(",", ":")).encode() + b"\n"
+    line = json.dumps(answer, separators=(",", ":")).encode() + b"\n"
+    if len(line) > ANSWER_SIZE_MAX:
+        return _error(f"obeyed, but the answer has more than {ANSWER_SIZE_MAX} bytes")
+    return line
+
+
+def _fault(error: Exception) -> str:
+    """Return what is answered where the fault is ours."""
+    return f"{type(error).__name__}: {error}"
 
 
 def _error(why: str) -> bytes:

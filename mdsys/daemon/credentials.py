@@ -22,6 +22,7 @@ from typing import Any, Final, NoReturn, Protocol
 from urllib.parse import quote
 
 from mdsys.errors import ConfigError
+from mdsys.feed.veil import hide
 from mdsys.feed.venue import Secret
 from mdsys.wording import plural
 
@@ -32,9 +33,6 @@ BARE_FIELD: Final = "key"
 PROGRAM: Final = "the program that runs the daemon"
 """Where a secret is from that was given to mdsys.MarketDataSystem."""
 SIZE_BYTES_MAX: Final = 64 << 10
-MASK: Final = "***"
-MASKED_SIZE_MIN: Final = 4
-"""A shorter secret is none, and masking it would eat up ordinary words."""
 
 _BARE = re.compile(r"[^\s=\"']+=*")  # one word; of base64 it may have the padding
 _FIELD = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
@@ -166,7 +164,7 @@ class Credentials:
         self._held: dict[str, _Held] = {}
         self._versions: dict[str, int] = {}
         self._masked: dict[str, None] = {}
-        """Every value ever held, longest first: one that was replaced may still be quoted at us."""
+        """Every value ever held: one that was replaced may still be quoted at us."""
 
     def __repr__(self) -> str:
         return f"<Credentials: {', '.join(self._wanted)}>"
@@ -196,8 +194,7 @@ class Credentials:
             self._held[name] = held
         values = {value for held in self._held.values() for value in held.secret.values()}
         known = {each for value in values for each in (value, quote(value, safe=""))}
-        known = {each for each in known if len(each) >= MASKED_SIZE_MIN} | set(self._masked)
-        self._masked = dict.fromkeys(sorted(known, key=lambda each: (-len(each), each)))
+        self._masked |= dict.fromkeys(known)
         return Reread(tuple(changed), problems)
 
     def secret(self, name: str | None) -> Secret:
@@ -256,9 +253,7 @@ class Credentials:
 
     def mask(self, text: str) -> str:
         """Return ``text`` with every secret in it replaced, also as a URL writes it."""
-        for value in self._masked:
-            text = text.replace(value, MASK)
-        return text
+        return hide(text, self._masked)
 
     # ---- looking ----
 

@@ -52,6 +52,11 @@ class FeedLink:
         """With the descriptor that goes with it, ours to close; -1: none."""
         self._waiting = False
 
+    @property
+    def waiting_count(self) -> int:
+        """Return how many orders the feed has not taken yet."""
+        return len(self._orders) + len(self._pending)
+
     def tell(self, *orders: Order, fd: int = -1) -> None:
         """Send orders, now or as soon as there is room.
 

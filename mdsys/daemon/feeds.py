@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, time_ns
 from typing import Any, Protocol
 
 from mdsys import _native
@@ -29,8 +29,8 @@ from mdsys.feed.backoff import Backoff
 from mdsys.feed.plan import FeedPlan
 from mdsys.feed.report import MESSAGE_SIZE_MAX, read_message, report_pair
 
-DRAIN_S = 2.0
-"""How long a feed may take to stop before it is killed."""
+DRAIN_S = 1.5
+"""How long a feed may take to stop before it is killed: all of a stop shall take less than 2 s."""
 STABLE_S = 5.0
 """A feed that lived this long has proved itself: its next restart is prompt again."""
 LOOK_S = 0.25
@@ -132,7 +132,11 @@ class Feed:
     process: _Process | None = None
     link: FeedLink | None = None
     started_s: float = 0.0
+    started_ns: int = 0
+    """The same, since the epoch."""
     restarts: int = 0
+    hangs: int = 0
+    """Times it was killed because it did not beat."""
     failures: int = 0
     """Ends since it last proved itself."""
     backoff: Backoff = field(default_factory=lambda: Backoff(first_s=0.2, max_s=10.0))
@@ -239,6 +243,7 @@ class Feeds:
             return
         feed.process = process
         feed.started_s = monotonic()
+        feed.started_ns = time_ns()
         feed.silent_s = 0.0
         feed.beats = ()
         feed.hung = False
@@ -296,7 +301,10 @@ class Feeds:
             message = read_message(data)
             if message["event"] == "log":
                 logging.getLogger(f"mdsys.feed.{feed.number}").log(
-                    message["level"], "%s", message["text"]
+                    message["level"],
+                    "%s",
+                    message["text"],
+                    extra={"origin": message.get("origin")},
                 )
             else:
                 self._events.feed_told(feed.number, message)
@@ -321,6 +329,7 @@ class Feeds:
                     *(feed.number, feed.process.pid, feed.silent_s),
                 )
                 feed.hung = True
+                feed.hangs += 1
                 feed.process.signal(signal.SIGKILL)
         if not self._stopping:
             asyncio.get_running_loop().call_later(LOOK_S, self._look)

@@ -104,6 +104,11 @@ class Silences:
         self._longest[:, places] = 0
         self._count[:, places] = 0
 
+    def set_back(self, now_ns: int) -> None:
+        """The clock was set back to this: habits stay, no time of ours lies ahead."""
+        for array in (self._heard, self._spell_ns):
+            np.minimum(array, now_ns, out=array)
+
     def look(
         self, now_ns: int, heard: Times, from_ns: Times, once_ns: Times | int = 0
     ) -> tuple[Bools, Times]:
@@ -175,6 +180,10 @@ class _Retries:
             self._next_ns = np.pad(self._next_ns, (0, more))
             self._wait_ns = np.pad(self._wait_ns, (0, more))
 
+    def set_back(self, now_ns: int) -> None:
+        """The clock was set back to this: nothing waits longer for it."""
+        np.minimum(self._next_ns, now_ns + self._wait_ns, out=self._next_ns)
+
     def due(self, now_ns: int, stale: Bools) -> Bools:
         """Return which are to be tried now; they are taken as tried."""
         due = stale & (now_ns >= self._next_ns)
@@ -228,6 +237,14 @@ class Health:
         self._grow(max(rows, default=-1) + 1)
         places = np.array(rows, np.intp)[:, None] * _WIDTH + np.arange(_WIDTH)
         self._streams.forget(places.ravel())
+
+    def set_back(self, now_ns: int) -> None:
+        """The clock was set back to this."""
+        for each in (
+            *(self._streams, self._stream_retries, self._channels, self._channel_retries),
+            self._socket_retries,
+        ):
+            each.set_back(now_ns)
 
     def look(
         self,

@@ -146,6 +146,10 @@ class Limiter:
             {(each.venue, each.what, each.key): each for each in file.read()} if file else {}
         )
         """What the daemon before us has used of scopes that nobody has asked for yet."""
+        self.grant_count = 0
+        self.held_count = 0
+        """Asks that could not be granted at once."""
+        self.held_reconnect_count = 0
         self._number = 0
         self._timer: Timer | None = None
         self._passing = False
@@ -194,6 +198,9 @@ class Limiter:
         permit = Permit(venue, what, key, holder, count, granted, scopes, self._number)
         self._lanes.setdefault(scopes, deque()).append(permit)
         self._pass()
+        if permit.state == "waiting":
+            self.held_count += 1
+            self.held_reconnect_count += what == "reconnect"
         return permit
 
     async def wait(self, venue: str, what: What, *, count: int = 1) -> Permit:
@@ -283,6 +290,11 @@ class Limiter:
                 if scope.windows.count_max < math.inf
             ]
             self._file.write([*own, *self._before.values()])
+
+    @property
+    def waiting_count(self) -> int:
+        """Return how many asks wait."""
+        return sum(len(lane) for lane in self._lanes.values())
 
     def usage(self) -> list[Usage]:
         """Return what is used of each limit."""
@@ -405,6 +417,7 @@ class Limiter:
                 for scope in permit.scopes:
                     scope.held += permit.count
                 permit.state = "granted"
+                self.grant_count += 1
                 self._granted.add(permit)
                 granted.append(permit)
                 lane.popleft()

@@ -25,6 +25,7 @@ from mdsys import _native
 from mdsys.config import Consumer
 from mdsys.config_checks import shown
 from mdsys.counters.counters import parse_histogram, percentiles
+from mdsys.counters.picture import Row, reader_row, to_sparse
 from mdsys.daemon.feed_link import FeedLink
 
 READER_COUNT_MAX = 64
@@ -266,10 +267,44 @@ class Readers:
 
     # ---- what they do ----
 
-    def picture(self) -> list[dict[str, Any]]:
-        """Return what the request ``readers`` answers."""
+    @property
+    def registered_count(self) -> int:
+        """How many have registered in the daemon's life."""
+        return self._number & 0xFFFFFFFF
+
+    def picture(self, *, histograms: bool = False) -> list[dict[str, Any]]:
+        """Return what the request ``readers`` answers.
+
+        Args:
+            histograms: Whether to tell the whole histograms as well.
+        """
         now_s = self._monotonic_s()
-        return [self._shown(reader, now_s) for reader in self._readers.values()]
+        return [self._told(reader, now_s, histograms) for reader in self._readers.values()]
+
+    def _told(self, reader: Registered, now_s: float, histograms: bool) -> dict[str, Any]:  # noqa: FBT001
+        told = self._shown(reader, now_s)
+        words = reader.page.histograms()
+        told["latency_ns"] = {
+            name: percentiles(parse_histogram(np.frombuffer(each, "<u8")))
+            for name, each in words.items()
+        }
+        if histograms:
+            told["histograms"] = {name: to_sparse(each) for name, each in words.items()}
+        return told
+
+    def rows(self) -> list[Row]:
+        """Return the same for a picture of our own, without percentiles: they cost the most."""
+        now_s = self._monotonic_s()
+        return [
+            reader_row(
+                self._shown(reader, now_s),
+                {
+                    name: parse_histogram(np.frombuffer(words, "<u8"))
+                    for name, words in reader.page.histograms().items()
+                },
+            )
+            for reader in self._readers.values()
+        ]
 
     def _shown(self, reader: Registered, now_s: float) -> dict[str, Any]:
         page = reader.page
@@ -287,14 +322,11 @@ class Readers:
             "policy": reader.policy,
             "wait": reader.wait,
             "idle_s": round(idle_s, 1),
+            "polls": page.polls,
             "batch": {"now": batch, "min": batch_min, "max": batch_max},
             "lag": sum(ring["lag"] for ring in rings),
             **page.counters(),
             "rings": rings,
-            "latency_ns": {
-                name: percentiles(parse_histogram(np.frombuffer(words, "<u8")))
-                for name, words in page.histograms().items()
-            },
         }
 
     def _ring(self, reader: Registered, ring: int) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from mdsys.feed.orders import Order, Redial
 from mdsys.feed.venue import Venue
 
 TABLES = ("rings", "memory", "feeds", "consumer", "metrics")
-LIVE = ("name", "symbols", "credentials")
+LIVE = ("name", "symbols", "symbols_file", "credentials")
 """Keys of a [[venue]] that are taken over while it runs."""
 
 log = logging.getLogger("mdsys.daemon")
@@ -70,6 +70,8 @@ class Reload:
         self._tell = tell
         self._open_venue = open_venue
         self._lock = asyncio.Lock()
+        self.done_count = 0
+        self.refused_count = 0
 
     async def __call__(self) -> Mapping[str, Any]:
         """Do it, and return what came of it.
@@ -78,7 +80,13 @@ class Reload:
             Refused: The configuration is wrong; nothing has changed.
         """
         async with self._lock:
-            return await self._reload()
+            try:
+                answer = await self._reload()
+            except Refused:
+                self.refused_count += 1
+                raise
+            self.done_count += 1
+            return answer
 
     async def _reload(self) -> Mapping[str, Any]:
         if self._read is None:

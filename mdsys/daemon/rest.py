@@ -23,6 +23,7 @@ from mdsys.config_checks import masked_url
 from mdsys.daemon.limiter import Limiter
 from mdsys.errors import FeedError
 from mdsys.feed.backoff import Backoff
+from mdsys.feed.tls import default_tls
 from mdsys.feed.venue import Fetch
 
 BODY_SIZE_MAX: Final = 64 << 20
@@ -104,6 +105,12 @@ class Rest:
         self.mask = mask
         self.sleep = sleep
         self._session: aiohttp.ClientSession | None = None
+        self.request_count = 0
+        """Sent, further tries and redirections among them."""
+        self.failure_count = 0
+        """Of what was asked for, what could not be had."""
+        self.refusal_count = 0
+        """Answers that told us to wait."""
 
     async def close(self) -> None:
         """Give up what is under way."""
@@ -127,7 +134,11 @@ class Rest:
             headers: Mapping[str, str] | None = None,
             weight: int = 1,
         ) -> bytes:
-            return await _Request(self, venue, base, path, params, headers, weight).run()
+            try:
+                return await _Request(self, venue, base, path, params, headers, weight).run()
+            except FeedError:
+                self.failure_count += 1
+                raise
 
         return fetch
 
@@ -135,7 +146,7 @@ class Rest:
         """Return the session, opened when it is first needed: that needs the running loop."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=32, limit_per_host=8),  # TLS is verified
+                connector=aiohttp.TCPConnector(ssl=default_tls(), limit=32, limit_per_host=8),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(TOTAL_S, sock_connect=CONNECT_S, sock_read=SILENCE_S),
                 headers={"User-Agent": "mdsys"},
@@ -175,6 +186,7 @@ class _Request:
                 return answer.body
             failure = self._error(_words(answer), answer.status)
             if answer.status in PAUSE_S_UNSAID:
+                self.rest.refusal_count += 1
                 wait_s = _retry_after_s(answer)
                 log.warning("%s; no REST to %s for %.0f s", failure, self.venue, wait_s)
                 self.rest.limiter.pause(self.venue, "rest", wait_s)
@@ -207,6 +219,7 @@ class _Request:
         """Ask once, charged before."""
         limiter = self.rest.limiter
         permit = await limiter.wait(self.venue, "rest", count=self.weight)
+        self.rest.request_count += 1
         try:
             async with self.rest.session().get(
                 url, params=params, headers=self.headers, allow_redirects=False

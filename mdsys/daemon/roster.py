@@ -235,6 +235,18 @@ class Roster:
             async with asyncio.timeout(delay_s):
                 await desk.mended.wait()
 
+    def denied(self) -> list[int]:
+        """Return the connections that wait for another secret than the venue was shown.
+
+        With 0, on which all are that are placed nowhere yet, where that is what each of them waits
+        for: their venue tells its list to nobody whom it does not know.
+        """
+        numbers = [n for n, each in self.connections.all.items() if each.state == "denied"]
+        desks = [desk for desk in self.desks.values() if desk.looking_up]
+        if desks and all(desk.denied for desk in desks):
+            numbers.append(0)
+        return numbers
+
     def stop(self) -> None:
         """Look nothing up any more."""
         for task in self._looking_up:

@@ -1,4 +1,4 @@
-"""``mdsys run``: the daemon in the foreground, logging to stderr."""
+"""``mdsys run``: the daemon in the foreground, for people, for systemd and for a program."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import argparse
 import asyncio
 import logging
 import os
-import sys
-import time
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from mdsys.config import Config, load
 from mdsys.daemon import handover
+from mdsys.daemon.journal import set_up_log
+from mdsys.daemon.notify import Notifier
 from mdsys.daemon.supervisor import Supervisor
 from mdsys.errors import ConfigError, MdsysError
 
 UNIT_INSTANCE: Final = "MDSYS_UNIT_INSTANCE"
 """Set by systemd/mdsys@.service: NAME of mdsys@NAME."""
+THREADS_S: Final = 0.1
+"""How long the end waits for threads: one may hang on a name server for half a minute."""
 
 log = logging.getLogger("mdsys.daemon")
 
@@ -31,17 +37,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run until a signal."""
-    set_up_log()
-    if arguments.handover is not None:
+    # Until the supervisor listens, it reads what a reload would read anew.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    notifier = Notifier.from_environment(os.environ)
+    if arguments.handover is not None:  # the manager knows the program, not us
         return run_handed(handover.take(arguments.handover))
     config = load(arguments.config)
     check_unit_instance(config, arguments.config, os.environ.get(UNIT_INSTANCE))
-    _note_not_used(config)
+    set_up_log(config.instance)
+    _note_capped(config)
 
-    async def run() -> int:
-        return await Supervisor(config, lambda: load(arguments.config)).run()
+    def make() -> Supervisor:
+        return Supervisor(config, lambda: load(arguments.config), notifier=notifier)
 
-    return asyncio.run(run())
+    return asyncio.run(_run(make))
+
+
+async def _run(make: Callable[[], Supervisor]) -> int:
+    """Run a supervisor, and leave no thread that would hold up our end."""
+    threads = ThreadPoolExecutor(thread_name_prefix="mdsys")
+    asyncio.get_running_loop().set_default_executor(threads)
+    code = await make().run()
+    end = threading.Thread(target=threads.shutdown, daemon=True)
+    end.start()
+    end.join(THREADS_S)
+    if end.is_alive():  # all is done and marked: what it would bring nobody wants any more
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 def check_unit_instance(config: Config, path: Path, unit: str | None) -> None:
@@ -72,46 +95,23 @@ def run_handed(handed: handover.Handover) -> int:
             told = True
             handover.answer(handed.answer_fd, error)
 
-    async def run() -> int:
+    def make() -> Supervisor:
         config = handed.read_config()
-        _note_not_used(config)
+        set_up_log(config.instance)
+        _note_capped(config)
         given = handover.given_by(handed.credentials_fd)
         handover.stop_with(handed.parent_pid, lambda: supervisor.stop())  # noqa: PLW0108 - later
         supervisor = Supervisor(config, handed.read_config, given)
         supervisor.on_started = tell
-        return await supervisor.run()
+        return supervisor
 
     try:
-        return asyncio.run(run())
+        return asyncio.run(_run(make))
     except MdsysError as error:
         tell(error)
         raise
 
 
-def _note_not_used(config: Config) -> None:
-    if config.not_used:
-        log.warning("not used by this version: %s", ", ".join(config.not_used))
-
-
-class LineFormatter(logging.Formatter):
-    """One line a record, whatever it quotes: a venue's words may hold anything."""
-
-    converter = staticmethod(time.gmtime)
-    default_time_format = "%Y-%m-%dT%H:%M:%S"
-    default_msec_format = "%s.%03dZ"
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line, control characters escaped; a traceback keeps its line breaks."""
-        return "".join(
-            c if c.isprintable() or (c == "\n" and record.exc_info) else repr(c)[1:-1]
-            for c in super().format(record)
-        )
-
-
-def set_up_log() -> None:
-    """Log to stderr, times in UTC."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
+def _note_capped(config: Config) -> None:
+    for line in config.capped:
+        log.info("%s", line)

@@ -10,21 +10,20 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
-from mdsys import _native
 from mdsys.clock import SYSTEM_CLOCK, Clock
-from mdsys.counters.counters import OPEN_FROM_NS, PERCENTILES, percentiles, read_counters
-from mdsys.errors import HostError
-from mdsys.ring.control_socket import NoDaemon, ask, connect
+from mdsys.counters.counters import OPEN_FROM_NS, PERCENTILES, percentiles
+from mdsys.counters.picture import UP, Picture, Row, take
+from mdsys.counters.schema import Scope, fields, metrics_of
 from mdsys.ring.instance_argument import add_instance_argument
-from mdsys.ring.lock import start_ticks
 from mdsys.ring.partition import Balance
-from mdsys.ring.segment import ROOT_DIR, map_file, not_there, segment_path
-from mdsys.wording import plural
+from mdsys.wording import plural, share
 
-STATES = ("new", "running", "stopped", "superseded")
+OUTCOMES: Final = ("received", "filtered", "conflated", "dropped", "lost")
+"""What may become of a record that was published to a reader."""
+SHOWN_LIVES: Final = ("restarts", "hangs", "orders_waiting")
+"""Of a feed, besides what it counts itself."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,96 +50,124 @@ def main(arguments: argparse.Namespace) -> int:
 
 def take_picture(instance: str, clock: Clock = SYSTEM_CLOCK) -> dict[str, Any]:
     """Return everything ``mdsys stat --json`` prints."""
-    try:
-        symbols = _native.Symbols(map_file(segment_path(ROOT_DIR, instance, "symbols")))
-        directory = Path(symbols.dir)
-        counters = _native.Counters(map_file(segment_path(directory, instance, "counters")))
-        rings = [
-            _native.Ring(map_file(segment_path(directory, instance, f"ring.{index}")))
-            for index in range(symbols.ring_count)
-        ]
-    except FileNotFoundError as error:
-        raise not_there(instance) from error
-    placement = Counter(symbols.entry(i)[2] for i in range(1, len(symbols) + 1))
-    shown = [_ring(ring, placement[ring.index], clock) for ring in rings]
-    balance = Balance.of(placement.elements(), {ring["ring"]: ring["head"] for ring in shown})
-    readers, why = _readers(instance, symbols)
+    picture = take(instance, clock)
+    rings = [_ring(row) for row in picture.rows["ring"]]
+    symbols_of = {ring["ring"]: ring["symbols"] for ring in rings}
+    balance = Balance.of(
+        Counter(symbols_of).elements(), {ring["ring"]: ring["head"] for ring in rings}
+    )
+    told = picture.told
     return {
         "instance": instance,
-        "state": _state(symbols),
-        "supervisor": {"pid": symbols.writer_pid, "alive": _alive(symbols)},
-        "dir": str(directory),
-        "symbols": len(symbols),
-        "rings": shown,
+        "state": picture.state,
+        "supervisor": {"pid": picture.pid, "alive": picture.alive},
+        "dir": str(picture.dir),
+        "symbols": sum(symbols_of.values()),
+        **_summary(picture),
+        "rings": rings,
         "balance": {
             "symbols_max_to_mean": round(balance.symbols_max_to_mean, 3),
             "records_max_to_mean": round(balance.records_max_to_mean, 3),
         },
-        "feeds": [
+        "feeds": [_feed(row) for row in picture.rows["feed"]],
+        "connections": [
             {
-                "feed": index,
-                **_writer_of(index, rings),
-                "counters": dict(feed.counters),
-                "latency_ns": {
-                    name: percentiles(histogram) for name, histogram in feed.histograms.items()
-                },
+                "connection": int(row.labels["connection"]),
+                "venue": row.labels["venue"],
+                "feed": int(row.labels["feed"]),
+                "state": row.words["state"],
+                **_values(row, "connection"),
             }
-            for index, feed in enumerate(read_counters(counters))
+            for row in picture.rows["connection"]
         ],
-        "readers": readers,
-        "readers_unknown": why,
+        "readers": None if told is None else [_reader(row) for row in told.readers],
+        "readers_unknown": picture.why,
     }
 
 
-def _readers(
-    instance: str, symbols: _native.Symbols
-) -> tuple[list[dict[str, Any]] | None, str | None]:
-    """Return who reads, as the daemon tells it; None, and why, when it does not."""
-    try:
-        with connect(instance, symbols.writer_pid) as connection:
-            answer, _ = ask(connection, {"op": "readers"})
-            return answer["readers"], None
-    except (NoDaemon, HostError) as error:
-        return None, str(error)
-
-
-def _ring(ring: _native.Ring, symbol_count: int, clock: Clock) -> dict[str, Any]:
-    watermark_ns = ring.watermark_ns
+def _summary(picture: Picture) -> dict[str, Any]:
+    """Return the five numbers that tell how it goes, and what stands beside them."""
+    (system,), (subscriptions,) = picture.rows["system"], picture.rows["subscriptions"]
+    rings, connections = picture.rows["ring"], picture.rows["connection"]
+    unread = [ring.values["unread"] for ring in rings]
+    known = [count for count in unread if count is not None]
     return {
-        "ring": ring.index,
-        "feed": ring.feed,
-        "state": _state(ring),
-        "epoch": ring.epoch,
-        "depth": ring.depth,
-        "head": ring.head,
-        "symbols": symbol_count,
-        "watermark_age_ms": _age_ms(watermark_ns, clock.now_ns()),
+        "system": {
+            "total_messages_processed": sum(int(ring.values["head"] or 0) for ring in rings),
+            "peak_throughput": system.values["records_rate_max"],
+            **_values(system, "system"),
+            "loop_lag_ns": percentiles(system.histograms["loop_lag"]),
+        },
+        "buffer_pool": {
+            "overall_utilization": share_of(sum(known), sum(_depth(ring) for ring in rings))
+            if picture.told is not None
+            else None,
+        },
+        "consumer": {
+            "drop_rate": None if picture.told is None else drop_rate(picture.told.readers),
+        },
+        "subscriptions": {
+            "active_connections": sum(row.words["state"] in UP for row in connections)
+            if picture.alive
+            else 0,
+            **_values(subscriptions, "subscriptions"),
+        },
     }
 
 
-def _writer_of(feed: int, rings: Sequence[_native.Ring]) -> dict[str, Any]:
-    own = [ring for ring in rings if ring.feed == feed]
+def drop_rate(readers: Sequence[Row]) -> float:
+    """Return which share of what was published to readers they skipped, or lost to the writer."""
+    published = sum(int(row.values[name] or 0) for row in readers for name in OUTCOMES)
+    given_up = sum(int(row.values[name] or 0) for row in readers for name in ("dropped", "lost"))
+    return share_of(given_up, published)
+
+
+def share_of(part: float, whole: float) -> float:
+    """Return a share of 1; of nothing it is 0."""
+    return part / whole if whole else 0.0
+
+
+def _depth(ring: Row) -> int:
+    return int(ring.values["depth"] or 0)
+
+
+def _values(row: Row, scope: Scope) -> dict[str, float | None]:
+    """Return what the schema exports of a row, by its fields."""
     return {
-        "pid": own[0].writer_pid if own else None,
-        "alive": bool(own) and _alive(own[0]),
-        "rings": [ring.index for ring in own],
+        metric.field: row.values[metric.field]
+        for metric in metrics_of(scope)
+        if metric.type != "histogram" and not metric.field.startswith("state_")
     }
 
 
-def _alive(segment: _native.Segment) -> bool:
-    """Whether the process that wrote last still lives, and is no other with its number."""
-    ticks = start_ticks(segment.writer_pid)
-    return ticks != 0 and ticks == segment.writer_start_ticks
+def _ring(row: Row) -> dict[str, Any]:
+    age_ns = row.values["watermark_age_ns"]
+    return {
+        "ring": int(row.labels["ring"]),
+        "feed": int(row.labels["feed"]),
+        "state": row.words["state"],
+        "epoch": row.values["epoch"],
+        "depth": row.values["depth"],
+        "head": row.values["head"],
+        "symbols": row.values["symbols"],
+        "unread": row.values["unread"],
+        "watermark_age_ms": None if age_ns is None else round(age_ns / 1e6, 1),
+    }
 
 
-def _state(segment: _native.Segment) -> str:
-    """Return the segment's state; a writer that was killed left it ``running``."""
-    state = STATES[segment.state] if segment.state < len(STATES) else f"unknown {segment.state}"
-    return "dead" if state == "running" and not _alive(segment) else state
+def _feed(row: Row) -> dict[str, Any]:
+    return {
+        "feed": int(row.labels["feed"]),
+        "pid": row.words["pid"],
+        "alive": bool(row.values["up"]),
+        "rings": row.words["rings"],
+        "counters": {name: row.values[name] for name in (*fields("feeds"), *SHOWN_LIVES)},
+        "latency_ns": {name: percentiles(each) for name, each in row.histograms.items()},
+    }
 
 
-def _age_ms(time_ns: int, now_ns: int) -> float | None:
-    return round((now_ns - time_ns) / 1e6, 1) if time_ns else None
+def _reader(row: Row) -> dict[str, Any]:
+    return {name: value for name, value in row.words.items() if name != "histograms"}
 
 
 def print_picture(picture: dict[str, Any], out: TextIO) -> None:
@@ -149,7 +176,7 @@ def print_picture(picture: dict[str, Any], out: TextIO) -> None:
     out.write(
         f"instance {picture['instance']}: {picture['state']}, supervisor {supervisor['pid']} "
         f"{'alive' if supervisor['alive'] else 'gone'}, {plural(picture['symbols'], 'symbol')}, "
-        f"segments in {picture['dir']}\n\n"
+        f"segments in {picture['dir']}\n{_summed(picture)}\n"
         f"{'ring':>4} {'feed':>4} {'state':<10} {'epoch':>5} {'head':>15} {'depth':>9} "
         f"{'symbols':>7} {'watermark':>12}\n"
     )
@@ -178,6 +205,23 @@ def print_picture(picture: dict[str, Any], out: TextIO) -> None:
                 shown = "  ".join(f"{key} {_ns(latency[key])}" for key in (*PERCENTILES, "max"))
                 out.write(f"  {name:<26}{shown}\n")
     _print_readers(picture, out)
+
+
+def _summed(picture: dict[str, Any]) -> str:
+    """Return the summary as a line."""
+    system = picture["system"]
+    utilization = picture["buffer_pool"]["overall_utilization"]
+    dropped = picture["consumer"]["drop_rate"]
+    return (
+        f"{system['total_messages_processed']:,} messages, "
+        f"at most {system['peak_throughput']:,} a second; "
+        f"{_share(utilization)} of the rings unread, {_share(dropped)} dropped or lost; "
+        f"{plural(picture['subscriptions']['active_connections'], 'connection')} up\n"
+    )
+
+
+def _share(value: float | None) -> str:
+    return "an unknown share" if value is None else share(value)
 
 
 def _print_readers(picture: dict[str, Any], out: TextIO) -> None:

@@ -59,9 +59,7 @@ class Status:
             "instance": self._instance,
             "subscriptions": subscriptions.funnel(),
             "symbols": subscriptions.symbol_funnel(),
-            "settled": subscriptions.answered(
-                [n for n, each in self._roster.connections.all.items() if each.state == "denied"]
-            ),
+            "settled": subscriptions.answered(self._roster.denied()),
             "stale": self._watch.health.stale_count(),
             "connections": self._roster.connections.picture(
                 subscriptions.connection_funnels(), self._watch.marks(), now_ns

@@ -208,6 +208,10 @@ class Subscriptions:
         for column in columns:
             self._words.pop((row, column), None)
 
+    def set_back(self, now_ns: int) -> None:
+        """The clock was set back to this: what was asked for before it was asked for by now."""
+        np.minimum(self.requested_ns, now_ns, out=self.requested_ns)
+
     def look(self, heard: Heard) -> Times:
         """See which streams have ticked since they were asked for.
 
@@ -265,12 +269,16 @@ class Subscriptions:
         Args:
             but: Connections whose streams do not count.
         """
+        return self.unanswered_count(but) == 0
+
+    def unanswered_count(self, but: Collection[int] = ()) -> int:
+        """Return how many streams are not; ``but`` as in ``answered``."""
         waiting = (self.state == State.DESIRED) | (
             (self.state == State.REQUESTED) & self.acknowledged[:, None]
         )
         if but:
             waiting[np.isin(self.connection, list(but))] = False
-        return not bool(waiting.any())
+        return int(np.count_nonzero(waiting))
 
     def streams(self, row: int) -> Iterator[dict[str, Any]]:
         """Give what is known of each stream of one symbol."""

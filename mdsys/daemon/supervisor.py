@@ -26,6 +26,8 @@ from mdsys.daemon.feeds import Feeds
 from mdsys.daemon.leave import Leave
 from mdsys.daemon.limiter import Limiter
 from mdsys.daemon.limits_file import LimitsFile
+from mdsys.daemon.masked_log import mask_log
+from mdsys.daemon.notify import Notifier
 from mdsys.daemon.operations import Operations
 from mdsys.daemon.plan import Placed
 from mdsys.daemon.readers import Readers, Refused
@@ -33,10 +35,12 @@ from mdsys.daemon.recording import Recording
 from mdsys.daemon.reload import Reload
 from mdsys.daemon.rest import Rest
 from mdsys.daemon.roster import Roster
+from mdsys.daemon.service import Service
 from mdsys.daemon.sessions import Sessions
 from mdsys.daemon.snapshots import Snapshots
 from mdsys.daemon.status import Status
 from mdsys.daemon.subscriptions import State
+from mdsys.daemon.tally import Parts, Tally
 from mdsys.daemon.watch import Watch
 from mdsys.errors import ConfigError, ExitCode, FeedError, NoPermission
 from mdsys.feed.orders import Order, Redial, Snapshot
@@ -44,12 +48,16 @@ from mdsys.feed.plan import FeedPlan
 from mdsys.feed.venue import Fetch, venues
 from mdsys.host.cores import core_notices
 from mdsys.host.memory import numa_node_of
+from mdsys.metrics.exporter import Exporter
+from mdsys.metrics.server import MetricsServer, listen
 from mdsys.ring.control_socket import socket_path
 from mdsys.ring.rights import group_id, group_name, user_name
 from mdsys.ring.segment import ROOT_DIR, Geometry, huge_bytes, open_instance, segment_path
 from mdsys.wording import plural
 
 HEARTBEAT_S = 1.0
+REST_CLOSE_S = 0.2
+"""How long a stop waits for sockets of REST to be closed in order."""
 TOO_MANY = (418, 429)
 """HTTP: too many connects; banned for that."""
 DEFAULT_GROUP = "mdsys"
@@ -111,6 +119,7 @@ class Supervisor:
         config: What to run.
         reread: Reads the configuration anew, for a reload; None: it is in memory only.
         given: Returns the secrets that the program which started us gives (Credentials).
+        notifier: Speaks to the service manager; None: there is none.
 
     Raises:
         InstanceInUse: It runs already.
@@ -124,6 +133,8 @@ class Supervisor:
         config: Config,
         reread: Callable[[], Config] | None = None,
         given: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
+        *,
+        notifier: Notifier | None = None,
     ) -> None:
         self._config = config
         self._venues = venues()
@@ -155,6 +166,26 @@ class Supervisor:
         try:
             self._feeds.prepare()
             self._assemble(config, reread, given)
+            notifier = notifier or Notifier()
+            stale_count = self._watch.health.stale_count
+            self._service = Service(notifier, self._roster, self._feeds, stale_count)
+            self._tally = Tally(
+                self.instance.counters,
+                Parts(
+                    self.instance.rings,
+                    self._feeds,
+                    self._links,
+                    self.readers,
+                    self._roster,
+                    stale_count,
+                    self._limiter,
+                    self._rest,
+                    self._snapshots,
+                    self._reload,
+                    self._control,
+                    notifier,
+                ),
+            )
         except BaseException:
             self._feeds.discard()
             self.instance.stop()
@@ -240,11 +271,16 @@ class Supervisor:
             Operations(
                 self._roster,
                 status,
-                self._reload,
+                self.reload,
                 instance.symbols.capacity,
                 self._recording,
             ),
         )
+
+        self._metrics: MetricsServer | None = None
+        if config.metrics.listen is not None:
+            exporter = Exporter(config.instance, self.readers, self._limiter)
+            self._metrics = MetricsServer(listen(config.metrics.listen), exporter.gather)
 
     async def _open_venue_later(self, config: VenueConfig) -> None:
         """Do so while the loop goes on: reading a calendar takes long."""
@@ -290,6 +326,7 @@ class Supervisor:
 
     async def run(self) -> ExitCode:
         """Start the feeds and keep them until ``stop`` or a signal, then drain."""
+        mask_log(self._credentials.mask)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
@@ -297,16 +334,25 @@ class Supervisor:
         self._log_start()
         self._log_core_notices()
         self._control.start()
+        if self._metrics is not None:
+            await self._metrics.start()
+            log.info("metrics at %s", self._metrics.url)
         self._feeds.start()
         self._roster.look_up()
+        self._service.start()
+        self._tally.start()
         self.on_started()
         beating = asyncio.create_task(self._beat())
         await self._done.wait()
         beating.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await beating
-        await self._snapshots.close()
-        await self._rest.close()
+        with contextlib.suppress(TimeoutError):  # what it has asked the lock covers: before that
+            async with asyncio.timeout(REST_CLOSE_S):
+                await self._snapshots.close()
+                await self._rest.close()
+        if self._metrics is not None:
+            await self._metrics.close()
         self._control.close()  # while the lock is held: the next daemon's has the same name
         self.instance.stop()
         log.info("stopped; the segments stay, for the next start to go on in")
@@ -318,15 +364,25 @@ class Supervisor:
             return
         self._stopping = True
         log.info("stopping")
+        self._service.stop()
         self._roster.stop()
         self._feeds.stop()
 
+    async def reload(self) -> Mapping[str, Any]:
+        """Reread the configuration and the credentials, and return what came of it.
+
+        Raises:
+            Refused: The configuration is wrong; nothing has changed.
+        """
+        with self._service.reloading():
+            return await self._reload()
+
     def reload_soon(self) -> None:
-        """Reread the configuration and the credentials; the log says what came of it."""
+        """Do so; the log says what came of it."""
 
         async def reload() -> None:
             try:
-                await self._reload()
+                await self.reload()
             except Refused as error:
                 log.warning("not reloaded, nothing has changed: %s", error)
 
@@ -349,6 +405,8 @@ class Supervisor:
             ):  # a fault of ours: whoever looks at our heartbeat must not think us dead
                 log.exception("the streams cannot be looked at")
             self._note_ready()
+            self._service.look()
+            self._tally.write()
             await asyncio.sleep(HEARTBEAT_S)
 
     # ---- what the feeds do (mdsys.daemon.feeds.Events) ----
@@ -454,6 +512,7 @@ class Supervisor:
             plural(len(self._feeds.all), "feed"),
             plural(self.instance.geometry.ring_count, "ring"),
         )
+        self._service.look()
 
     def _tell(self, feed: int, orders: Iterable[Order]) -> None:
         """Pass orders on to a feed that lives; another has it all from its next plan."""

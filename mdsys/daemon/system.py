@@ -154,7 +154,10 @@ class MarketDataSystem:
             NotRunning: The daemon does not run.
         """
         state = self._control.status()
-        return {**take_picture(self.instance), **{key: state[key] for key in STATUS_KEYS}}
+        picture = take_picture(self.instance)
+        own = {key: state[key] for key in STATUS_KEYS}
+        own["subscriptions"] = {**picture["subscriptions"], **state["subscriptions"]}
+        return {**picture, **own}
 
     def stop(self) -> None:
         """Stop the daemon in order, and wait for its end; it can be started again."""

@@ -22,6 +22,9 @@ ASLEEP_NS = 3_000_000_000
 """Looks so far apart mean that the host stood still or its clock was set: silence counts anew. Else
 every socket would be thrown out at once, before the feeds have read what waits on it."""
 
+AHEAD_NS = 1_000_000_000
+"""A stamp that lies further ahead is of before the clock was set back."""
+
 log = logging.getLogger("mdsys.daemon")
 
 
@@ -75,11 +78,16 @@ class Watch:
 
     def look(self, now_ns: int) -> None:
         """See what ticks, judge what does not, and order what is to be done."""
-        if 0 < self._looked_ns < now_ns - ASLEEP_NS:
+        subscriptions = self._roster.subscriptions
+        if now_ns < self._looked_ns:  # it was set back: else nothing would look silent until then
+            self._awake_ns = now_ns
+            self.health.set_back(now_ns)
+            subscriptions.set_back(now_ns)
+        elif 0 < self._looked_ns < now_ns - ASLEEP_NS:
             self._awake_ns = now_ns
         self._looked_ns = now_ns
-        subscriptions = self._roster.subscriptions
         heard = subscriptions.look(self._cache.heard)
+        heard[heard > now_ns + AHEAD_NS] = self._awake_ns
         connection = subscriptions.connection
         # By number of the connection: from when on silence counts there; 0: it does not.
         begun = np.zeros(int(connection.max(initial=0)) + 1, np.int64)
@@ -94,9 +102,10 @@ class Watch:
                 begun[number] = self._awake_ns
             elif session.open:
                 begun[number] = max(session.since_ns + SLACK_NS, self._awake_ns)
+            frame_ns = marks.get(number, {}).get("last_frame_ns", 0)
             pulses[number] = Pulse(
-                each.opened_ns,
-                max(marks.get(number, {}).get("last_frame_ns", 0), self._awake_ns),
+                self._not_ahead(each.opened_ns, now_ns),
+                max(self._not_ahead(frame_ns, now_ns), self._awake_ns),
                 self._roster.desks[venue].venue.silence_s,
             )
         asked = (subscriptions.state >= State.REQUESTED) & (subscriptions.requested_ns > 0)
@@ -115,6 +124,9 @@ class Watch:
             placed = self._roster.connections.all[number].placed
             log.warning("%s connection %d is %s; dialling anew", placed.venue, number, words)
             self._tell(placed.feed, [Reconnect(number, words)])
+
+    def _not_ahead(self, then_ns: int, now_ns: int) -> int:
+        return then_ns if then_ns <= now_ns + AHEAD_NS else self._awake_ns
 
     def _symbols(self, rows: Rows) -> list[str]:
         return [self._roster.subscriptions.names[row][1] for row in rows.tolist()]

@@ -16,6 +16,7 @@ from typing import Final
 from mdsys.demo.stage import Figures, Stage
 from mdsys.demo.view import Rates, line, picture, summary
 from mdsys.errors import MdsysError
+from mdsys.progress import Progress
 
 SECONDS_DEFAULT: Final = 5.0
 """Where nobody is there to press Ctrl-C."""
@@ -116,7 +117,9 @@ async def run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal)
-    async with Stage() as stage:
+    async with contextlib.AsyncExitStack() as stack:
+        with Progress("mdsys demo").during("starting a venue, a daemon and a consumer"):
+            stage = await stack.enter_async_context(Stage())
         with viewer as show:
             await _watch(stage, seconds, stop, show, REFRESH_SECONDS if live else LINE_SECONDS)
         return await stage.end()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from mdsys.demo.stage import HOPS, RATE, Figures
+from mdsys.wording import duration
 
 if TYPE_CHECKING:  # a line a second needs no rich
     from rich.console import RenderableType
@@ -37,20 +38,6 @@ class Rates:
         ]
         by_ring = [count / seconds if seconds > 0 else 0.0 for count in counts]
         return cls(sum(by_ring), by_ring)
-
-
-def duration(ns: int | None) -> str:
-    """Return ``850 ns``, ``12.3 µs``, ``4.56 ms`` or ``1.20 s``."""
-    if ns is None:
-        return "-"
-    if abs(ns) < 1_000:
-        return f"{ns} ns"
-    for unit, size in (("µs", 1e3), ("ms", 1e6)):
-        if abs(ns) < 1_000 * size:
-            return (
-                f"{ns / size:.3g} {unit}" if abs(ns) < 999.5 * size else f"{ns / size:.0f} {unit}"
-            )
-    return f"{ns / 1e9:.2f} s"
 
 
 def line(figures: Figures, rates: Rates) -> str:

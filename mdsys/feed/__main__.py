@@ -26,7 +26,7 @@ def run() -> int:
     channel = socket.socket(fileno=arguments.report_fd)
 
     from mdsys.feed.process import main
-    from mdsys.feed.transport import default_tls
+    from mdsys.feed.tls import default_tls
 
     default_tls()
     with os.fdopen(arguments.plan_fd, "rb") as file:

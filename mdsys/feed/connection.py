@@ -23,7 +23,7 @@ from mdsys.feed.permits import Permits
 from mdsys.feed.plan import ConnectionPlan
 from mdsys.feed.subscription import Told
 from mdsys.feed.succession import Succession
-from mdsys.feed.transport import default_tls
+from mdsys.feed.tls import default_tls
 from mdsys.feed.venue import Stream, Venue
 from mdsys.wording import plural
 

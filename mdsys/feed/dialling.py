@@ -256,6 +256,7 @@ class Dialler:
             self._leave_to_send(),
             self._sleep,
             self._clock,
+            listener.count_waiting,
         )
         made.append(
             Socket(

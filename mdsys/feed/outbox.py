@@ -25,6 +25,7 @@ class Outbox:
         leave: Asks the supervisor for a message's turn; None: the venue counts no address's.
         sleep: As ``asyncio.sleep``.
         clock: Monotonic seconds.
+        count_waiting: Called with 1 when a message begins to wait for its turn, then with -1.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Outbox:
         leave: Callable[[], Awaitable[Grant]] | None,
         sleep: Sleep,
         clock: Callable[[], float],
+        count_waiting: Callable[[int], object] = int,
     ) -> None:
         self._transport = transport
         self._answer = send_pong
@@ -42,22 +44,27 @@ class Outbox:
         self._control_counts = limits.control_frames_count
         self._leave = leave
         self._sleep = sleep
+        self._count_waiting = count_waiting
         self._turn = asyncio.Lock()  # fair: nobody waits for more than those before
         self._pong: bytes | None = None
         self._ponging: asyncio.Task[None] | None = None
 
     async def send(self, message: Message) -> None:
         """Send a message when its turn comes."""
-        grant = await self._leave() if self._leave is not None else None
+        self._count_waiting(1)
         try:
-            async with self._turn, self._room():
-                if isinstance(message, str):
-                    self._transport.send(WSMsgType.TEXT, message.encode())
-                else:
-                    self._transport.send(WSMsgType.BINARY, message)
+            grant = await self._leave() if self._leave is not None else None
+            try:
+                async with self._turn, self._room():
+                    if isinstance(message, str):
+                        self._transport.send(WSMsgType.TEXT, message.encode())
+                    else:
+                        self._transport.send(WSMsgType.BINARY, message)
+            finally:
+                if grant is not None:
+                    grant.used()
         finally:
-            if grant is not None:
-                grant.used()
+            self._count_waiting(-1)
 
     async def ping(self) -> None:
         """Send a WebSocket PING when its turn comes."""

@@ -78,6 +78,7 @@ async def run_feed(plan: FeedPlan, reporter: Reporter) -> ExitCode:
 
     def beat() -> None:
         memory.feed.heartbeat()
+        memory.feed.note_reports(reporter.waiting_count)
         memory.feed.count_log_suppressed(reporter.take_dropped_count())
         desk.readers.report_ejected()
         desk.take_wishes()

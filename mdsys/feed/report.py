@@ -22,7 +22,7 @@ Events, with their fields:
                       state: "requested", "confirmed", "refused", "removed".
 ``snapshots_wanted``  venue, connection, symbols: their books need a snapshot by REST.
 ``reader_ejected``    reader, ring, sequence.
-``log``               level, text.
+``log``               level, text, origin: file, line and function that wrote it.
 """
 
 from __future__ import annotations
@@ -125,9 +125,15 @@ class Reporter(logging.Handler):
         text = self.format(record)
         # Of a traceback the end tells more.
         text = text[-TEXT_SIZE_MAX:] if record.exc_info else text[:TEXT_SIZE_MAX]
-        line = json.dumps({"event": "log", "level": record.levelno, "text": text})
+        origin = [record.pathname, record.lineno, record.funcName]
+        line = json.dumps({"event": "log", "level": record.levelno, "text": text, "origin": origin})
         if self._waiting or not self._send(line.encode()):
             self._dropped_count += 1
+
+    @property
+    def waiting_count(self) -> int:
+        """Return how many events the supervisor has not taken yet."""
+        return len(self._waiting)
 
     def take_dropped_count(self) -> int:
         """Return how many log lines did not fit since the last call."""

@@ -9,6 +9,8 @@ Read in picows 2.3.1 and aiofastnet 1.2.0, and answered here or in ``native/bind
 - The handshake timeout does not cover the TCP and TLS handshakes: ours covers all of it.
 - Its parser logs each protocol error, possibly many a second: its logger is silenced, since the
   same error reaches us through ``wait_disconnected``.
+- It offers no extension, and does not mind a server that answers with one: that is refused here,
+  and frames with RSV bits are refused in the listener.
 - Of a refused upgrade it keeps what came in one read: status, headers, and mostly the body.
 - A graceful disconnect waits for the peer to take what is buffered, for ever if need be, and over
   TLS half a minute for its goodbye: TCP_USER_TIMEOUT and GOODBYE_TIMEOUT_S bound them.
@@ -22,11 +24,11 @@ import ssl
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mdsys.feed.frame import FRAME_SIZE_MAX
 from mdsys.feed.pins import check_pins
+from mdsys.feed.veil import beginning
 
 check_pins()
 
@@ -52,12 +54,6 @@ RETRY_AFTER_MAX_S = 3600.0
 _SILENT = logging.getLogger("mdsys.picows")
 _SILENT.setLevel(logging.CRITICAL + 1)
 _SILENT.propagate = False
-
-
-@cache
-def default_tls() -> ssl.SSLContext:
-    """Return what verifies servers; SSL_CERT_FILE names a private authority. Costs 20 ms, once."""
-    return ssl.create_default_context()
 
 
 class UpgradeRefused(ConnectionError):
@@ -105,10 +101,20 @@ async def open_socket(
     goodbye: dict[str, Any] = (
         {"ssl_shutdown_timeout": GOODBYE_TIMEOUT_S} if url.startswith("wss:") else {}
     )
+
+    def accept(_request: object, response: Any) -> FrameListener:
+        # We offer none, so what is compressed or otherwise made by one is never undone, and never
+        # grows: RFC 6455 4.1 has us hang up.
+        if (extensions := response.headers.get("Sec-WebSocket-Extensions")) is not None:
+            raise ConnectionError(
+                f"the server uses extensions that we did not offer: {extensions[:80]!r}"
+            )
+        return listener
+
     try:
         async with asyncio.timeout(timeout_s):
             transport, made = await ws_connect(
-                lambda _request, _response: listener,
+                accept,
                 url,
                 ssl_context=tls,
                 websocket_handshake_timeout=timeout_s,
@@ -143,7 +149,7 @@ def _refusal(error: WSHandshakeError) -> ConnectionError:
     headers, body = response.headers, error.raw_body or b""
     if "chunked" in headers.get("Transfer-Encoding", "").lower():
         body = body.partition(b"\r\n")[2].partition(b"\r\n")[0]  # the first chunk
-    words = body[:WORDS_SIZE_MAX].decode("utf-8", "replace").strip()
+    words = beginning(body, WORDS_SIZE_MAX).strip()
     return UpgradeRefused(
         int(response.status),
         response.status.phrase,

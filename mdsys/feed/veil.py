@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from urllib.parse import quote, quote_plus
 
 from mdsys.feed.venue import Dial, Secret
@@ -11,6 +12,45 @@ WORDS_SIZE_MAX = 200
 SECRET_SIZE_MIN = 4
 """Characters; what is shorter is no secret, and would be found everywhere."""
 HIDDEN = "***"
+CUT = "…"
+_CUTS = re.compile(r"(…|\.\.\.)")
+
+
+def beginning(text: str | bytes, size: int) -> str:
+    """Return what fits of a text, and ``CUT`` behind it where that is not all.
+
+    Whoever shortens a venue's words before a `Veil` has seen them does it by this: a secret that is
+    cut in two is no more what the veil hides, but it looks for the half of one in front of ``CUT``.
+    """
+    head = text[:size]
+    if isinstance(head, bytes):
+        head = head.decode("utf-8", "replace").rstrip("\ufffd")  # half a character
+    return head + CUT if len(text) > size else head
+
+
+def hide(text: str, secrets: Collection[str]) -> str:
+    """Return a text without any of the secrets, nor the beginning of one where it has been cut."""
+    known = sorted(
+        (each for each in secrets if len(each) >= SECRET_SIZE_MIN), key=len, reverse=True
+    )
+    for each in known:
+        text = text.replace(each, HIDDEN)
+    return "".join(_without_half(part, known) for part in _CUTS.split(text))
+
+
+def _without_half(text: str, secrets: Iterable[str]) -> str:
+    """Return a text without the beginning of a secret at its end, but for quotation marks."""
+    head = text.rstrip("'\"")
+    size = max(
+        (
+            size
+            for each in secrets
+            for size in range(SECRET_SIZE_MIN, min(len(each), len(head) + 1))
+            if head.endswith(each[:size])
+        ),
+        default=0,
+    )
+    return head[: len(head) - size] + HIDDEN + text[len(head) :] if size else text
 
 
 class Veil:
@@ -23,26 +63,27 @@ class Veil:
     """
 
     def __init__(self, secret: Secret) -> None:
-        self._hidden: dict[str, str] = {}
+        self._shown: dict[str, str] = {}
+        """An address -> without its secrets."""
+        self._hidden: dict[str, None] = {}
         self._hide(secret.values())
 
     def add(self, dial: Dial) -> None:
         """Hide what was dialled, too: its address and its headers may be made of the secret."""
         if dial.url != dial.shown:
-            self._hidden[dial.url] = dial.shown
+            self._shown[dial.url] = dial.shown
         self._hide(dial.headers.values())
 
     def _hide(self, values: Iterable[str]) -> None:
         for value in values:
             for written in (value, quote(value), quote(value, safe=""), quote_plus(value)):
-                if len(written) >= SECRET_SIZE_MIN:
-                    self._hidden[written] = HIDDEN
+                self._hidden[written] = None
 
     def text(self, text: str) -> str:
-        """Return a text without the secrets, as long as it was."""
-        for value in sorted(self._hidden, key=len, reverse=True):
-            text = text.replace(value, self._hidden[value])
-        return text
+        """Return a text without the secrets, uncut."""
+        for url, shown in self._shown.items():
+            text = text.replace(url, shown)
+        return hide(text, self._hidden)
 
     def words(self, text: str) -> str:
         """Return what may go into one line for people."""

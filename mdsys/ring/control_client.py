@@ -84,7 +84,7 @@ class Control:
         except FileNotFoundError:
             raise not_there(self.instance) from None
         except LayoutError:
-            if _half_made(path):
+            if half_made(path):
                 raise NotRunning(f"instance {self.instance!r} is starting: try again") from None
             raise
         pid = symbols.writer_pid
@@ -104,7 +104,7 @@ def control(instance: str = "default") -> Control:
     return Control(instance)
 
 
-def _half_made(path: Path) -> bool:
+def half_made(path: Path) -> bool:
     """Return whether a file, which cannot be attached, is a segment that is being made or removed.
 
     Its magic comes last and goes first.

@@ -26,6 +26,10 @@ PIECE_SIZE: Final = 1 << 16
 TIMEOUT_S: Final = 5.0
 """How long a client waits for an answer if it may wait, and the daemon for it to be taken."""
 _CREDENTIALS: Final = struct.Struct("iII")  # struct ucred, unix(7)
+_SO_PEERGROUPS: Final = 59
+"""Of asm-generic/socket.h; Linux 4.13 and later, and no constant of Python's."""
+_GROUPS_SIZE_MAX: Final = 1024
+"""Bytes, as much as Python's getsockopt takes: 256 groups."""
 
 
 class NoDaemon(Exception):
@@ -42,6 +46,20 @@ def peer_of(connection: socket.socket) -> tuple[int, int]:
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     pid, uid, _ = _CREDENTIALS.unpack(raw)
     return pid, uid
+
+
+def groups_of(connection: socket.socket) -> set[int]:
+    """Return the groups of the process that connected, by the kernel's word.
+
+    Of one with more than 256 besides its own, that one alone: ``sg GROUP`` makes another its own.
+    """
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, _, gid = _CREDENTIALS.unpack(raw)
+    try:
+        more = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_SIZE_MAX)
+    except OSError:  # ERANGE
+        more = b""
+    return {gid, *struct.unpack(f"{len(more) // 4}I", more)}
 
 
 def connect(instance: str, writer_pid: int) -> socket.socket:

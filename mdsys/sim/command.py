@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from mdsys.errors import MdsysError, UsageError
+from mdsys.progress import Progress
 from mdsys.sim import faults
 from mdsys.sim.dialects import DIALECTS
 from mdsys.sim.market import RandomMarket
@@ -78,7 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     host, port = _address(args.listen)
-    source = _source(args)
+    with Progress("mdsys sim").during("making the market"):
+        source = _source(args)
     context = None if args.tls is None else _tls_context(*args.tls)
     try:
         simulator = Simulator(
@@ -172,7 +174,8 @@ async def _serve(simulator: Simulator, listen: str) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     try:
-        await simulator.__aenter__()
+        with Progress("mdsys sim").during("opening the venue"):
+            await simulator.__aenter__()
     except OSError as error:
         raise MdsysError(f"--listen {listen}: {_reason(error)}") from error
     try:

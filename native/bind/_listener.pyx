@@ -115,8 +115,10 @@ cdef extern from "feed.h" nogil:
         uint64_t connections, subscriptions_confirmed, subscriptions_refused, log_suppressed
         uint64_t subscriptions_requested, trades, quotes, gaps, gap_ids, capture_frames
         uint64_t book_snapshots, duplicates, reordered
-        uint64_t capture_lost_frames, capture_lost_bytes
-        md_histogram recv_to_ring, event_to_recv
+        uint64_t capture_lost_frames, capture_lost_bytes, capture_size, capture_used
+        uint64_t messages_waiting, reports_waiting
+        md_histogram recv_to_ring, event_to_recv, recv_to_decode, decode_to_ring, ring_to_flush
+    const uint32_t MD_HOP_EVERY
     struct md_ejection:
         uint64_t reader_id
         uint64_t sequence
@@ -148,6 +150,8 @@ cdef extern from "feed.h" nogil:
         int64_t last_data_ns
         uint64_t frames, bytes, records, opens
         int64_t offset_ns
+        char *venue
+    const uint32_t MD_CONNECTION_VENUE_SIZE
     const uint32_t MD_CONNECTION_COUNT_MAX
     struct md_order_state:
         pass
@@ -173,6 +177,7 @@ cdef extern from "feed.h" nogil:
         uint32_t *wishes
         md_capture *capture
         uint32_t decoding
+        uint32_t until_timed, until_timed_read
     const uint32_t MD_WISH_COUNT_MAX
     ctypedef md_frame_result (*md_decode_fn)(
         md_feed *feed, const char *frame, size_t size, int64_t ts_recv,
@@ -417,6 +422,9 @@ cdef class Feed:
         md_store_relaxed_u64(&self.counters.subscriptions_requested, 0)
         md_store_relaxed_u64(&self.counters.connections, 0)
         md_store_relaxed_u64(&self.counters.subscriptions_confirmed, 0)
+        md_store_relaxed_u64(&self.counters.messages_waiting, 0)
+        self.note_reports(0)
+        self.note_capture()
 
     def __dealloc__(self):
         free(self.rings)
@@ -484,7 +492,8 @@ cdef class Feed:
                 return NULL
             self.block_of[connection] = place
             at = &self.blocks[<size_t>place]
-            at[0] = md_connection_block(0, 0, 0, 0, 0, 0, 0, 0, 0, MD_ABSENT)
+            memset(at, 0, sizeof(md_connection_block))
+            md_store_relaxed_i64(&at.offset_ns, MD_ABSENT)
             md_store_relaxed_u32(&at.number, connection)
         return &self.blocks[<size_t>place]
 
@@ -531,6 +540,7 @@ cdef class Feed:
         """Copy no more."""
         self._set_capture(NULL)
         self.capture_memory = None
+        self.note_capture()
 
     cdef _set_capture(self, md_capture *capture):
         cdef VenueFeed venue
@@ -616,6 +626,21 @@ cdef class Feed:
             md_store_relaxed_i64(&self.rings[<size_t>place].header.segment.heartbeat_ns, now)
         if self.capture_at != NULL:
             self.capture_beat(now)
+            self.note_capture()
+
+    cdef void note_capture(self) noexcept:
+        """Say how full the recorder's ring is."""
+        cdef md_capture_state *ring = &self.capture_ring
+        cdef uint64_t size = 0, used = 0
+        if self.capture_at != NULL:
+            size = ring.mask + 1
+            used = min(ring.head - md_load_acquire_u64(&ring.header.tail), size)
+        md_store_relaxed_u64(&self.counters.capture_size, size)
+        md_store_relaxed_u64(&self.counters.capture_used, used)
+
+    def note_reports(self, uint64_t count):
+        """Say how many events the supervisor has not taken yet."""
+        md_store_relaxed_u64(&self.counters.reports_waiting, count)
 
     def count_log_suppressed(self, uint64_t count):
         """Count log lines that nobody will read."""
@@ -1103,6 +1128,7 @@ cdef class FrameListener(WSListener):
         self.socket.number = connection
         self.socket.socket = owner.socket_count
         self.socket.block = owner.block(connection)
+        self.name_venue()
         self.opcode = BINARY if venue.binary else TEXT
         self.on_ping = on_ping
         self.feed = &venue.feed
@@ -1118,6 +1144,12 @@ cdef class FrameListener(WSListener):
 
     def __dealloc__(self):
         free(self.joined)
+
+    cdef name_venue(self):
+        """Write beside the connection's numbers whose they are."""
+        cdef bytes name = self.venue.venue.encode()[:<int>MD_CONNECTION_VENUE_SIZE - 1]
+        if self.socket.block != NULL:
+            memcpy(self.socket.block.venue, <const char *>name, <size_t>len(name))
 
     # ---- the life of the socket ----
 
@@ -1185,6 +1217,11 @@ cdef class FrameListener(WSListener):
 
     cpdef resume_writing(self):
         self.writing_paused = False
+
+    def count_waiting(self, int64_t by):
+        """Count messages that wait for their turn to be sent: 1 when one begins to, -1 when its
+        wait is over."""
+        md_count(&self.counters.messages_waiting, <uint64_t>by)
 
     def abandon(self):
         """Hang up as soon as there is a socket: nobody waits for it any more."""
@@ -1295,15 +1332,22 @@ cdef class FrameListener(WSListener):
     cdef int take(self, const char *frame, Py_ssize_t size) except -1:
         """Decode one whole message."""
         cdef md_frame_result result
+        cdef int64_t began = 0
         if unlikely(self.feed.capture != NULL):
             self.venue.copy(MD_CAPTURE_BINARY if self.venue.binary else MD_CAPTURE_TEXT, frame,
                             <size_t>size, self.ts_recv, self.connection, self.socket.socket)
+        if unlikely(self.feed.until_timed == 0):
+            self.feed.until_timed = MD_HOP_EVERY
+            began = clock_ns(CLOCK_REALTIME)
+        self.feed.until_timed -= 1
         self.feed.decoding = 1
         if likely(self.decode != NULL):
             result = self.decode(self.feed, frame, <size_t>size, self.ts_recv, &self.socket)
         else:
             result = <md_frame_result><int>self.decode_in_python(frame, size)
         self.feed.decoding = 0
+        if unlikely(began != 0):
+            self.note_hops(began, clock_ns(CLOCK_REALTIME), result)
         md_count(&self.counters.frames, 1)
         md_count(&self.counters.bytes, <uint64_t>size)
         if likely(result == MD_FRAME_OK):
@@ -1313,6 +1357,12 @@ cdef class FrameListener(WSListener):
         else:
             self.refuse(result, frame, size)
         return 0
+
+    cdef void note_hops(self, int64_t began, int64_t ended, md_frame_result result) noexcept:
+        """Record the hops of a frame that was timed."""
+        md_histogram_record(&self.counters.recv_to_decode, began - self.ts_recv, 1)
+        if result == MD_FRAME_OK:
+            md_histogram_record(&self.counters.decode_to_ring, ended - began, 1)
 
     cdef object decode_in_python(self, const char *frame, Py_ssize_t size):
         """Let a venue's own decoder do it, and publish what it returns."""
@@ -1441,17 +1491,24 @@ cdef class FrameListener(WSListener):
     cdef end_read(self, WSTransport transport):
         """All that one socket read brought is in the rings: say so."""
         cdef uint64_t records
+        cdef int64_t now = 0
         if unlikely(self.refused != self.refused_told):
             self.tell_refused_in_time(self.ts_recv)
         records = self.counters.records - self.records_before
         if likely(records != 0):
-            md_histogram_record(&self.counters.recv_to_ring,
-                                clock_ns(CLOCK_REALTIME) - self.ts_recv, records)
+            now = clock_ns(CLOCK_REALTIME)
+            md_histogram_record(&self.counters.recv_to_ring, now - self.ts_recv, records)
             if self.feed.ts_event != MD_ABSENT:
                 self.offset_ns = self.feed.ts_event - self.ts_recv
                 md_histogram_record(&self.counters.event_to_recv, -self.offset_ns, 1)
                 self.feed.ts_event = MD_ABSENT
         md_feed_flush(self.feed, self.ts_recv)
+        if likely(records != 0):
+            if unlikely(self.feed.until_timed_read == 0):
+                self.feed.until_timed_read = MD_HOP_EVERY
+                md_histogram_record(&self.counters.ring_to_flush,
+                                    clock_ns(CLOCK_REALTIME) - now, 1)
+            self.feed.until_timed_read -= 1
         self.note_read(records)
         self.ts_recv = 0
         self.closing |= transport.is_close_frame_sent

@@ -9,7 +9,7 @@ from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_WRITABLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer,
 )
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import mmap
 import os
@@ -192,11 +192,22 @@ cdef extern from "mdsys/counters.h" nogil:
         int64_t last_data_ns
         uint64_t frames, bytes, records, opens
         int64_t offset_ns
+        char *venue
     const uint32_t MD_CONNECTION_COUNT_MAX
+    const uint32_t MD_CONNECTION_VENUE_SIZE
+    struct md_supervisor_block:
+        md_histogram loop_lag
+    struct md_life_block:
+        uint64_t restarts
     struct md_counters_header:
         uint64_t blocks_offset
         uint32_t block_stride
         uint32_t block_count
+        uint64_t supervisor_offset
+        uint64_t lives_offset
+        uint32_t life_stride
+    void md_histogram_record(md_histogram *histogram, int64_t ns, uint64_t count)
+    void md_store_relaxed_u64(uint64_t *to, uint64_t value)
     md_connection_block *md_counters_connection(const md_counters_header *counters, uint32_t index)
     md_segment_result md_counters_verify(const md_counters_header *counters, uint64_t mapped_size)
 
@@ -779,7 +790,7 @@ cdef class Counters(Segment):
         """Of one feed's block, for other extensions; valid while this object lives."""
         return <size_t>self._block(index)
 
-    def connections(self, uint32_t feed) -> list[dict[str, int]]:
+    def connections(self, uint32_t feed) -> list[dict[str, object]]:
         """Return the connections of one feed, as they are: struct md_connection_block."""
         self._block(feed)
         cdef md_counters_header *header = <md_counters_header *>self.header
@@ -789,7 +800,10 @@ cdef class Counters(Segment):
             at = md_counters_connection(header, feed * MD_CONNECTION_COUNT_MAX + i)
             if at.state != 0:
                 found.append({
-                    "connection": at.number, "state": at.state, "since_ns": at.since_ns,
+                    "connection": at.number, "state": at.state,
+                    "venue": at.venue[:MD_CONNECTION_VENUE_SIZE].split(b"\0")[0].decode(
+                        errors="replace"),
+                    "since_ns": at.since_ns,
                     "last_frame_ns": at.last_frame_ns, "last_data_ns": at.last_data_ns,
                     "frames": at.frames, "bytes": at.bytes, "records": at.records,
                     "opens": at.opens, "offset_ns": at.offset_ns,
@@ -801,6 +815,63 @@ cdef class Counters(Segment):
         self._block(feed)
         return <size_t>md_counters_connection(
             <md_counters_header *>self.header, feed * MD_CONNECTION_COUNT_MAX)
+
+    # The supervisor's, which alone writes them.
+
+    def supervisor(self) -> bytes:
+        """Return a copy of the supervisor's block: `schema`'s lists system, subscriptions and
+        system_histograms."""
+        return bytes(<char[:sizeof(md_supervisor_block)]>self._supervisor())
+
+    def life(self, uint32_t feed) -> bytes:
+        """Return a copy of what the supervisor knows of one feed: `schema`'s list life."""
+        return bytes(<char[:sizeof(md_life_block)]>self._life(feed))
+
+    def begin_supervisor(self):
+        """Be the supervisor: all that the one before has written is gone."""
+        self._need_writable()
+        memset(self._supervisor(), 0, sizeof(md_supervisor_block))
+        for feed in range(len(self)):
+            memset(self._life(feed), 0, sizeof(md_life_block))
+
+    def set_supervisor(self, uint32_t place, uint64_t value):
+        """Store a number of the supervisor's block.
+
+        Args:
+            place: Its index in `schema`'s list system, followed by the list subscriptions.
+            value: What it is now.
+        """
+        self._need_writable()
+        if place >= MD_SUPERVISOR_NUMBER_COUNT:
+            raise IndexError(f"the supervisor's block has no number {place}")
+        md_store_relaxed_u64(<uint64_t *>self._supervisor() + place, value)
+
+    def set_life(self, uint32_t feed, uint32_t place, uint64_t value):
+        """Store a number of a feed's life.
+
+        Args:
+            feed: Which.
+            place: Its index in `schema`'s list life.
+            value: What it is now.
+        """
+        self._need_writable()
+        if place >= MD_LIFE_NUMBER_COUNT:
+            raise IndexError(f"a feed's life has no number {place}")
+        md_store_relaxed_u64(<uint64_t *>self._life(feed) + place, value)
+
+    def record_loop_lag(self, int64_t ns):
+        """Note how late the supervisor's loop woke."""
+        self._need_writable()
+        md_histogram_record(&(<md_supervisor_block *>self._supervisor()).loop_lag, ns, 1)
+
+    cdef char *_supervisor(self) noexcept:
+        return <char *>self.header + (<md_counters_header *>self.header).supervisor_offset
+
+    cdef char *_life(self, uint32_t feed) except NULL:
+        cdef md_counters_header *header = <md_counters_header *>self.header
+        if feed >= header.block_count:
+            raise IndexError(f"no feed {feed}; there are {header.block_count}")
+        return <char *>header + header.lives_offset + <uint64_t>feed * header.life_stride
 
     cdef char *_block(self, uint32_t index) except NULL:
         cdef md_counters_header *header = <md_counters_header *>self.header
@@ -905,13 +976,13 @@ cdef class ReaderPage(Segment):
         """Return the counters by name, see `reader_schema`."""
         cdef const uint64_t *words = <const uint64_t *>(
             <char *>self.header + MD_READER_COUNTERS_OFFSET)
-        return {md_reader_counter_rows[i][0].decode(): md_load_acquire_u64(&words[i])
+        return {md_schema_readers[i].field.decode(): md_load_acquire_u64(&words[i])
                 for i in range(MD_READER_COUNTER_COUNT)}
 
     def histograms(self) -> dict[str, bytes]:
         """Return copies of the histograms by name, see `reader_schema`."""
         cdef const char *at = <char *>self.header + MD_READER_HISTOGRAMS_OFFSET
-        return {md_reader_histogram_rows[i][0].decode():
+        return {md_schema_reader_histograms[i].field.decode():
                 bytes(at[i * <int>sizeof(md_histogram):(i + 1) * <int>sizeof(md_histogram)])
                 for i in range(MD_READER_HISTOGRAM_COUNT)}
 
@@ -929,63 +1000,91 @@ def reader_page_size() -> int:
     return sizeof(md_reader_page)
 
 
-def reader_schema() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Return the counters and the histograms of a reader's page, in order, as (name, help)."""
-    return ([(md_reader_counter_rows[i][0].decode(), md_reader_counter_rows[i][1].decode())
-             for i in range(MD_READER_COUNTER_COUNT)],
-            [(md_reader_histogram_rows[i][0].decode(), md_reader_histogram_rows[i][1].decode())
-             for i in range(MD_READER_HISTOGRAM_COUNT)])
+def histogram_buckets() -> int:
+    """Return how many buckets a histogram has on either side of 0."""
+    return MD_BUCKET_COUNT
 
 
-def counter_schema() -> tuple[list[tuple[str, str]], list[tuple[str, str]], int]:
-    """Return the counters and histograms of a block, in order, as (name, help), and the buckets."""
-    return _counter_schema()
+def schema() -> dict[str, list[tuple[str, str, str, str, str]]]:
+    """Return the lists of native/include/mdsys/schema.h: name -> rows (field, type, family, labels,
+    help), those that lie in memory in their order there."""
+    return {
+        md_schema_lists[i].name.decode(): [
+            (row.field.decode(), row.type.decode(), row.family.decode(), row.labels.decode(),
+             row.help.decode())
+            for row in md_schema_lists[i].rows[:md_schema_lists[i].count]
+        ]
+        for i in range(MD_LIST_COUNT)
+    }
 
 
 cdef extern from *:
     """
     #include "mdsys/reader_page.h"
-    static const char *const md_schema_counters[][2] = {
-    #define MD_ROW(name, help) {#name, help},
-        MD_COUNTERS(MD_ROW)
+    struct md_schema_row {
+        const char *field, *type, *family, *labels, *help;
     };
-    static const char *const md_schema_histograms[][2] = {
-        MD_HISTOGRAMS(MD_ROW)
-    };
-    static const char *const md_reader_counter_rows[][2] = {
-        MD_READER_COUNTERS(MD_ROW)
-    };
-    static const char *const md_reader_histogram_rows[][2] = {
-        MD_READER_HISTOGRAMS(MD_ROW)
-    #undef MD_ROW
+    #define MD_ROW(field, type, family, labels, help) {#field, #type, family, labels, help},
+    #define MD_LIST(name, list) \
+        static const struct md_schema_row md_schema_##name[] = {list(MD_ROW)};
+    MD_LIST(feeds, MD_COUNTERS)
+    MD_LIST(feed_histograms, MD_HISTOGRAMS)
+    MD_LIST(lives, MD_LIFE_NUMBERS)
+    MD_LIST(feeds_derived, MD_FEED_DERIVED)
+    MD_LIST(connections, MD_CONNECTION_NUMBERS)
+    MD_LIST(connections_derived, MD_CONNECTION_DERIVED)
+    MD_LIST(readers, MD_READER_COUNTERS)
+    MD_LIST(reader_histograms, MD_READER_HISTOGRAMS)
+    MD_LIST(readers_derived, MD_READER_DERIVED)
+    MD_LIST(rings_derived, MD_RING_DERIVED)
+    MD_LIST(limiter_derived, MD_LIMITER_DERIVED)
+    MD_LIST(subscriptions, MD_SUBSCRIPTION_NUMBERS)
+    MD_LIST(system, MD_SYSTEM_NUMBERS)
+    MD_LIST(system_histograms, MD_SYSTEM_HISTOGRAMS)
+    MD_LIST(system_derived, MD_SYSTEM_DERIVED)
+    #define MD_COUNT_OF(list) (sizeof(list) / sizeof((list)[0]))
+    #define MD_ENTRY(name) {#name, md_schema_##name, MD_COUNT_OF(md_schema_##name)}
+    static const struct md_schema_list {
+        const char *name;
+        const struct md_schema_row *rows;
+        size_t count;
+    } md_schema_lists[] = {
+        MD_ENTRY(feeds), MD_ENTRY(feed_histograms), MD_ENTRY(lives), MD_ENTRY(feeds_derived),
+        MD_ENTRY(connections), MD_ENTRY(connections_derived), MD_ENTRY(readers),
+        MD_ENTRY(reader_histograms), MD_ENTRY(readers_derived), MD_ENTRY(rings_derived),
+        MD_ENTRY(limiter_derived), MD_ENTRY(subscriptions), MD_ENTRY(system),
+        MD_ENTRY(system_histograms), MD_ENTRY(system_derived),
     };
     enum {
-        MD_READER_COUNTER_COUNT = sizeof md_reader_counter_rows / sizeof md_reader_counter_rows[0],
-        MD_READER_HISTOGRAM_COUNT =
-            sizeof md_reader_histogram_rows / sizeof md_reader_histogram_rows[0],
+        MD_LIST_COUNT = MD_COUNT_OF(md_schema_lists),
+        MD_READER_COUNTER_COUNT = MD_COUNT_OF(md_schema_readers),
+        MD_READER_HISTOGRAM_COUNT = MD_COUNT_OF(md_schema_reader_histograms),
         MD_READER_COUNTERS_OFFSET = offsetof(struct md_reader_page, received),
         MD_READER_HISTOGRAMS_OFFSET = offsetof(struct md_reader_page, recv_to_handler),
-        MD_COUNTER_COUNT = sizeof md_schema_counters / sizeof md_schema_counters[0],
-        MD_HISTOGRAM_COUNT = sizeof md_schema_histograms / sizeof md_schema_histograms[0],
+        MD_SUPERVISOR_NUMBER_COUNT = MD_COUNT_OF(md_schema_system) +
+                                     MD_COUNT_OF(md_schema_subscriptions),
+        MD_LIFE_NUMBER_COUNT = MD_COUNT_OF(md_schema_lives),
         MD_BUCKET_COUNT = MD_HISTOGRAM_BUCKETS
     };
     """
-    const char *md_schema_counters[][2]
-    const char *md_schema_histograms[][2]
-    const char *md_reader_counter_rows[][2]
-    const char *md_reader_histogram_rows[][2]
+    struct md_schema_row:
+        const char *field
+        const char *type
+        const char *family
+        const char *labels
+        const char *help
+    struct md_schema_list:
+        const char *name
+        const md_schema_row *rows
+        size_t count
+    const md_schema_list *md_schema_lists
+    const md_schema_row *md_schema_readers
+    const md_schema_row *md_schema_reader_histograms
+    int MD_LIST_COUNT
     int MD_READER_COUNTER_COUNT
     int MD_READER_HISTOGRAM_COUNT
     int MD_READER_COUNTERS_OFFSET
     int MD_READER_HISTOGRAMS_OFFSET
-    int MD_COUNTER_COUNT
-    int MD_HISTOGRAM_COUNT
+    int MD_SUPERVISOR_NUMBER_COUNT
+    int MD_LIFE_NUMBER_COUNT
     int MD_BUCKET_COUNT
-
-
-cdef _counter_schema():
-    counters = [(md_schema_counters[i][0].decode(), md_schema_counters[i][1].decode())
-                for i in range(MD_COUNTER_COUNT)]
-    histograms = [(md_schema_histograms[i][0].decode(), md_schema_histograms[i][1].decode())
-                  for i in range(MD_HISTOGRAM_COUNT)]
-    return counters, histograms, MD_BUCKET_COUNT

@@ -233,7 +233,8 @@ static int account(const struct program *p) {
            p->strategy.handled,
            p->strategy.trades,
            p->strategy.statuses);
-#define PRINT_COUNTER(name, help) printf(", \"" #name "\": %" PRIu64, page->name);
+#define PRINT_COUNTER(name, type, family, labels, help)                                            \
+    printf(", \"" #name "\": %" PRIu64, page->name);
     MD_READER_COUNTERS(PRINT_COUNTER)
     printf(", \"reader\": %" PRIu64 ", \"rings\": [", page->reader_id);
     for (uint32_t i = 0; i < p->md.ring_count; i++) {

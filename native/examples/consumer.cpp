@@ -258,7 +258,8 @@ class Consumer {
                     strategy.handled,
                     strategy.trades,
                     strategy.statuses);
-#define PRINT_COUNTER(name, help) std::printf(", \"" #name "\": %" PRIu64, now.name);
+#define PRINT_COUNTER(name, type, family, labels, help)                                            \
+    std::printf(", \"" #name "\": %" PRIu64, now.name);
         MD_READER_COUNTERS(PRINT_COUNTER)
         std::printf(", \"reader\": %" PRIu64 ", \"rings\": [", now.reader_id);
         for (std::size_t i = 0; i < sources.size(); i++) {

@@ -14,7 +14,7 @@ use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 use std::{env, fmt::Write, process, thread, time};
 
 const MAGIC: u64 = 0x3147_4553_5344_454d;
-const ABI_VERSION: u32 = 3;
+const ABI_VERSION: u32 = 4;
 const SCHEMA_SYMBOLS: u64 = 0x1_0000_0080_0200;
 const SCHEMA_RING: u64 = 0x2_0000_0040_0540;
 const HEADER_SIZE: u64 = 4096;

@@ -99,6 +99,8 @@ struct md_feed {
     uint32_t wishes[MD_WISH_COUNT_MAX]; /* ids */
     struct md_capture *capture;         /* NULL: nobody records */
     uint32_t decoding;                  /* in a decoder: what it publishes follows from the frame */
+    uint32_t until_timed;               /* frames until one is timed (MD_HOP_EVERY) */
+    uint32_t until_timed_read;          /* the same of socket reads */
 };
 
 /* Decode one frame and publish what it holds. Never reads outside frame[0..size). */

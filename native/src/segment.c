@@ -36,10 +36,19 @@ uint64_t md_cache_size(uint32_t capacity) {
     return align_page(MD_PAGE_HEADER_SIZE + ((uint64_t)capacity + 1) * sizeof(struct md_cell));
 }
 
-uint64_t md_counters_size(uint32_t block_count) {
+static uint64_t counter_supervisor_offset(uint32_t block_count) {
     return align_page(counter_connections_offset(block_count) +
                       (uint64_t)block_count * MD_CONNECTION_COUNT_MAX *
                           sizeof(struct md_connection_block));
+}
+
+static uint64_t counter_lives_offset(uint32_t block_count) {
+    return counter_supervisor_offset(block_count) + align_page(sizeof(struct md_supervisor_block));
+}
+
+uint64_t md_counters_size(uint32_t block_count) {
+    return align_page(counter_lives_offset(block_count) +
+                      (uint64_t)block_count * sizeof(struct md_life_block));
 }
 
 static void segment_create(struct md_segment_header *segment,
@@ -99,6 +108,9 @@ void md_counters_create(struct md_counters_header *counters, uint64_t size, uint
     counters->connections_offset = counter_connections_offset(block_count);
     counters->connection_stride = sizeof(struct md_connection_block);
     counters->connection_count = block_count * MD_CONNECTION_COUNT_MAX;
+    counters->supervisor_offset = counter_supervisor_offset(block_count);
+    counters->lives_offset = counter_lives_offset(block_count);
+    counters->life_stride = sizeof(struct md_life_block);
 }
 
 void md_reader_page_create(struct md_reader_page *page,

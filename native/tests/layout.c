@@ -167,7 +167,11 @@ static void print_segments(void) {
     FIELD(md_counters_header, connections_offset);
     FIELD(md_counters_header, connection_stride);
     FIELD(md_counters_header, connection_count);
+    FIELD(md_counters_header, supervisor_offset);
+    FIELD(md_counters_header, lives_offset);
+    FIELD(md_counters_header, life_stride);
     FIELD(md_counters_header, reserved0);
+    FIELD(md_counters_header, reserved1);
     SIZE(md_connection_block);
     FIELD(md_connection_block, number);
     FIELD(md_connection_block, state);
@@ -179,6 +183,7 @@ static void print_segments(void) {
     FIELD(md_connection_block, records);
     FIELD(md_connection_block, opens);
     FIELD(md_connection_block, offset_ns);
+    FIELD(md_connection_block, venue);
     FIELD(md_connection_block, reserved0);
     SIZE(md_histogram);
     FIELD(md_histogram, count);
@@ -207,7 +212,7 @@ static void print_reader_page(void) {
     FIELD(md_reader_page, batch_max);
     FIELD(md_reader_page, core_now);
     FIELD(md_reader_page, reserved2);
-#define PRINT(name, help) FIELD(md_reader_page, name);
+#define PRINT(name, type, family, labels, help) FIELD(md_reader_page, name);
     MD_READER_COUNTERS(PRINT)
     MD_READER_HISTOGRAMS(PRINT)
 #undef PRINT
@@ -236,6 +241,8 @@ static void print_constants(void) {
     CONSTANT(MD_READER_NAME_SIZE);
     CONSTANT(MD_SHARE_ONE);
     CONSTANT(MD_CORE_NONE);
+    CONSTANT(MD_CONNECTION_COUNT_MAX);
+    CONSTANT(MD_CONNECTION_VENUE_SIZE);
     CONSTANT(MD_HISTOGRAM_LINEAR);
     CONSTANT(MD_HISTOGRAM_STEPS);
     CONSTANT(MD_HISTOGRAM_BUCKETS);
@@ -247,10 +254,22 @@ static void print_constants(void) {
 }
 
 static void print_counters(void) {
-#define PRINT(name, help) FIELD(md_counter_block, name);
+#define PRINT(name, type, family, labels, help) FIELD(md_counter_block, name);
     MD_COUNTERS(PRINT)
     MD_HISTOGRAMS(PRINT)
     SIZE(md_counter_block);
+#undef PRINT
+#define PRINT(name, type, family, labels, help) FIELD(md_supervisor_block, name);
+    MD_SYSTEM_NUMBERS(PRINT)
+    MD_SUBSCRIPTION_NUMBERS(PRINT)
+    MD_SYSTEM_HISTOGRAMS(PRINT)
+    SIZE(md_supervisor_block);
+#undef PRINT
+#define PRINT(name, type, family, labels, help) FIELD(md_life_block, name);
+    MD_LIFE_NUMBERS(PRINT)
+    FIELD(md_life_block, reserved0);
+    SIZE(md_life_block);
+#undef PRINT
 }
 
 /* Kind k of symbol 0x01020304 with every other field a pattern of its own. */

@@ -86,17 +86,39 @@ def test_numpy_writes_the_golden_records() -> None:
     assert lines == (HERE / "golden.txt").read_text().splitlines()
 
 
-def test_counter_schema_names_what_stands_in_a_block() -> None:
+BLOCKS = {
+    "md_counter_block": ("feeds", "feed_histograms"),
+    "md_supervisor_block": ("system", "subscriptions", "system_histograms"),
+    "md_life_block": ("lives",),
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_schema_names_what_stands_in_a_block(block: str) -> None:
     lines = output("layout.c", "counters", cc="gcc", language="c")
-    names = [line.split()[0].removeprefix("md_counter_block.") for line in lines[:-1]]
-    counters, histograms, buckets = _native.counter_schema()
-    assert [name for name, _ in (*counters, *histograms)] == names
-    histogram_size = 8 * (4 + 2 * buckets)
-    sizes = [8] * len(counters) + [histogram_size] * len(histograms)
+    fields = [line.split() for line in lines if line.startswith(f"{block}.")]
+    histogram_size = 8 * (4 + 2 * _native.histogram_buckets())
+    rows = [row for name in BLOCKS[block] for row in _native.schema()[name]]
+    sizes = [histogram_size if row[1] == "HISTOGRAM" else 8 for row in rows]
     starts = itertools.accumulate(sizes, initial=0)
-    for line, offset, size in zip(lines, starts, sizes, strict=False):
-        assert line.split()[1:] == [str(offset), str(size)]
-    assert lines[-1] == f"md_counter_block - {sum(sizes)}"
+    expected = [
+        [f"{block}.{row[0]}", str(offset), str(size)]
+        for row, offset, size in zip(rows, starts, sizes, strict=False)
+    ]
+    assert [each for each in fields if "reserved" not in each[0]] == expected
+
+
+def test_the_schema_names_what_stands_in_a_readers_page_and_of_a_connection() -> None:
+    lines = output("layout.c", "offsets", cc="gcc", language="c")
+    page = [line.split()[0].partition(".")[2] for line in lines if "md_reader_page." in line]
+    first = page.index("received")
+    names = [row[0] for name in ("readers", "reader_histograms") for row in _native.schema()[name]]
+    assert page[first : first + len(names)] == names
+    assert page[first + len(names)] == "ring"
+    connection = {line.split()[0].partition(".")[2] for line in lines if "md_connection_b" in line}
+    assert connection - {row[0] for row in _native.schema()["connections"]} == {
+        *("number", "state", "venue", "reserved0", ""),
+    }
 
 
 @pytest.mark.parametrize(("cc", "language"), TOOLCHAINS)

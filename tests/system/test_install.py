@@ -89,8 +89,7 @@ def test_everything_lies_where_its_reader_looks_for_it(stage: Path, repository: 
         for path in (repository / "deploy/tuned/mdsys").glob("*")
     }
     expected |= {
-        f"/etc/mdsys/{path.name}.example"
-        for path in (repository / "examples/config").glob("*.toml")
+        f"/etc/mdsys/{path.name}.example" for path in (repository / "examples/config").iterdir()
     }
     expected |= {"/usr/local/bin/mdsys"}
     assert outside(stage) == expected == set(listed(stage))

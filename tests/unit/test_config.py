@@ -92,6 +92,7 @@ def test_the_least_config_gets_the_latency_profile() -> None:
     assert venue == config.VenueConfig(
         name="binance",
         symbols=("BTCUSDT",),
+        symbols_file=None,
         channels=("trade", "quote", "book"),
         url=None,
         rest_url=None,
@@ -149,12 +150,26 @@ def test_a_profiles_processes_are_capped_by_the_host(
     monkeypatch: pytest.MonkeyPatch, core_count: int, processes: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(core_count)))
-    assert parse(with_venue('profile = "throughput"')).feeds.num_processes == processes
+    checked = parse(with_venue('profile = "throughput"'))
+    assert checked.feeds.num_processes == processes
+    cores = "1 core" if core_count == 1 else f"{core_count} cores"
+    told = f"feeds.num_processes: {processes}, not the profile's 8: this process may run on {cores}"
+    assert (told in checked.capped) == (processes < 8)
 
 
 def test_a_profiles_processes_are_capped_by_the_rings() -> None:
     text = with_venue('profile = "throughput"\n[rings]\nnum_buffers = 3')
-    assert parse(text).feeds.num_processes == 3
+    checked = parse(text)
+    assert checked.feeds.num_processes == 3
+    told = "feeds.num_processes: 3, not the profile's 8: rings.num_buffers is 3"
+    assert told in checked.capped
+
+
+def test_a_profiles_processes_are_as_many_as_the_cores_that_are_named() -> None:
+    checked = parse(with_venue('profile = "symbols"\n[feeds]\ncores = [4, 5, 6]'))
+    assert checked.feeds == config.Feeds(3, (4, 5, 6))
+    told = "feeds.num_processes: 3, not the profile's 6: feeds.cores names 3 cores"
+    assert told in checked.capped
 
 
 def test_processes_given_by_hand_are_meant(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +303,44 @@ def test_symbols_of_a_connection_are_capped_by_every_limit(limits: str, symbols_
 )
 def test_few_connections_are_filled(text: str, symbols_max: int) -> None:
     venue = f'[[venue]]\nname = "keyed"\nsymbols = ["A"]\ncredentials = ["k"]\n{text}'
-    assert parse(venue).venues[0].max_symbols_per_connection == symbols_max
+    checked = parse(venue)
+    assert checked.venues[0].max_symbols_per_connection == symbols_max
+    said = 10 if "= 10" in text else 1_000
+    assert bool(checked.capped) == (symbols_max != said)
+
+
+BY_STREAMS = "limits.streams_per_connection is 1024, and each symbol has 3 channels"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", f"341, not the profile's 1000: {BY_STREAMS}"),
+        ("max_symbols_per_connection = 500", f"341, not the 500 asked for: {BY_STREAMS}"),
+        ("max_symbols_per_connection = 341", None),
+        ("max_symbols_per_connection = 340", None),
+        ('channels = ["trade"]', None),
+        (
+            "limits = {symbols_per_connection = 7}",
+            "7, not the profile's 1000: limits.symbols_per_connection is 7",
+        ),
+        (
+            "limits = {connections = 3}",
+            "341, not the profile's 1000: limits.connections is 3: so few are filled; "
+            + BY_STREAMS,
+        ),
+        (
+            "limits = {connections = 1}\nmax_symbols_per_connection = 9",
+            "341, not the 9 asked for: the one connection there may be carries everything; "
+            + BY_STREAMS,
+        ),
+    ],
+)
+def test_a_figure_that_is_not_the_one_that_was_said_is_told_with_the_reason(
+    text: str, told: str | None
+) -> None:
+    checked = parse(venue_with(text))
+    assert checked.capped == ((f"venue[0].max_symbols_per_connection: {told}",) if told else ())
 
 
 @pytest.mark.parametrize(
@@ -333,6 +385,25 @@ def test_a_mistake_in_the_limits_is_named(text: str, problem: str) -> None:
 )
 def test_windows_are_written_as_they_are_read(windows: list[Window]) -> None:
     assert config_checks.windows(config_checks.windows_text(windows)) == tuple(windows)
+
+
+def test_the_reference_has_every_profile_with_its_figures() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("| `") and line.count("|") == 9]
+    written = {}
+    for line in lines:
+        name, *figures = (cell.strip(" `") for cell in line.strip("|").split("|"))
+        rings, size, batch, queue, threshold, processes, symbols = figures
+        written[name] = config.Profile(
+            int(rings),
+            config_checks.ring_size(size),
+            int(batch),
+            int(queue),
+            float(threshold),
+            int(processes),
+            int(symbols),
+        )
+    assert written == config.PROFILES
 
 
 def test_every_key_is_in_the_reference() -> None:
@@ -403,6 +474,7 @@ def test_check_says_where_each_credential_was_found(
     assert main(["check", "--config", str(path)]) == 0
     out, err = capsys.readouterr()
     assert 'credentials = ["***", "***"]' in out
+    err = "".join(line for line in err.splitlines(keepends=True) if "credentials" in line)
     assert err == (
         f"venue[0].credentials[0]: {folder}/key-a (1 field)\n"
         "venue[0].credentials[1]: the environment (MDSYS_CREDENTIAL_KEY_C) (1 field)\n"
@@ -432,23 +504,28 @@ def test_sizes_may_have_units(written: str, size: int) -> None:
     assert parse(with_venue(f"[rings]\nbuffer_size = {written}")).rings.buffer_size == size
 
 
-def test_keys_that_this_version_does_nothing_with_are_named() -> None:
-    assert parse(with_venue('[metrics]\nlisten = "a:1"')).not_used == ("metrics.listen",)
-    assert config.parse(LEAST, venues=VENUES).not_used == ()
-
-
-def test_check_tells_on_stderr_what_is_not_used(
+def test_check_tells_nothing_on_stderr_where_all_is_as_it_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "c.toml"
-    path.write_text(with_venue('[metrics]\nlisten = "127.0.0.1:9464"'))
+    path.write_text(venue_with('channels = ["trade"]\n[metrics]\nlisten = "127.0.0.1:9464"'))
     assert main(["check", "--config", str(path)]) == 0
     out, err = capsys.readouterr()
     assert parse(out).metrics.listen == "127.0.0.1:9464"
-    assert err == "not used by this version: metrics.listen\n"
-    path.write_text(with_venue(""))
+    assert err == ""
+
+
+def test_check_tells_on_stderr_what_was_capped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(with_venue('profile = "throughput"\n[rings]\nnum_buffers = 2'))
     assert main(["check", "--config", str(path)]) == 0
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err == (
+        "feeds.num_processes: 2, not the profile's 8: rings.num_buffers is 2\n"
+        "venue[0].max_symbols_per_connection: 341, not the profile's 1000: "
+        "limits.streams_per_connection is 1024, and each symbol has 3 channels\n"
+    )
 
 
 # Mistakes
@@ -727,12 +804,24 @@ def test_a_symbols_file_that_is_something_else_is_not_told_line_by_line(tmp_path
     assert found[-1].endswith("and 4990 more lines are wrong")
 
 
-def test_fifty_thousand_symbols_are_read(tmp_path: Path) -> None:
+def test_fifty_thousand_symbols_are_read_and_not_printed(tmp_path: Path) -> None:
     names = tuple(f"SYM{index:06d}" for index in range(50_000))
-    (tmp_path / "s.txt").write_text("\n".join(names))
-    assert parse('[[venue]]\nname = "binance"\nsymbols_file = "s.txt"', tmp_path).venues[
-        0
-    ].symbols == (names)
+    (tmp_path / "a # b.txt").write_text("\n".join((*names, *names[:5])))
+    text = '[[venue]]\nname = "binance"\nsymbols = ["OTHER", "SYM000007"]\n'
+    checked = parse(f'{text}symbols_file = "a # b.txt"', tmp_path)
+    expected = dict.fromkeys(("OTHER", "SYM000007", *names))
+    assert checked.venues[0].symbols == tuple(expected)
+    printed = to_toml(checked)
+    assert printed.count("SYM") == 1
+    assert 'symbols_file = "a # b.txt"  # 50,000 symbols\n' in printed
+    assert parse(printed, tmp_path) == checked
+
+
+def test_a_file_of_one_symbol_is_named_alone(tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_text("BTCUSDT\n")
+    printed = to_toml(parse('[[venue]]\nname = "binance"\nsymbols_file = "s.txt"', tmp_path))
+    assert 'symbols_file = "s.txt"  # 1 symbol\n' in printed
+    assert "\nsymbols = " not in printed
 
 
 # Files

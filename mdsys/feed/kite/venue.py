@@ -30,6 +30,7 @@ from mdsys.errors import ProtocolError
 from mdsys.feed.frame import SymbolInfo
 from mdsys.feed.kite.instruments import Instruments
 from mdsys.feed.kite.reference import ReferenceDecoder
+from mdsys.feed.veil import beginning
 from mdsys.feed.venue import (
     Decoder,
     Dial,
@@ -121,7 +122,7 @@ class KiteTalk:
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-            raise ProtocolError(f"not a message of Kite: {frame[:80]!r}")
+            raise ProtocolError(f"not a message of Kite: {beginning(frame, 80)!r}")
         if message["type"] in ("error", "message"):
             return [Notice(f"{message['type']}: {_words(message.get('data'))}")]
         return []
@@ -146,7 +147,7 @@ def _tokens(wires: Iterable[bytes]) -> list[int]:
 
 def _words(data: Any) -> str:
     words = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    return words[:_WORDS_SIZE_MAX]
+    return beginning(words, _WORDS_SIZE_MAX)
 
 
 def _resolve() -> Resolve:

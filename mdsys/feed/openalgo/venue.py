@@ -27,6 +27,7 @@ from typing import Any, Final, NamedTuple
 from mdsys.errors import ProtocolError
 from mdsys.feed.frame import SymbolInfo
 from mdsys.feed.openalgo.reference import ReferenceDecoder
+from mdsys.feed.veil import beginning
 from mdsys.feed.venue import (
     Busy,
     Confirmed,
@@ -235,11 +236,11 @@ def _named(symbol: str) -> dict[str, str]:
 
 
 def _words(message: Mapping[str, Any]) -> str:
-    return str(message.get("message", "no words"))[:_WORDS_SIZE_MAX]
+    return beginning(str(message.get("message", "no words")), _WORDS_SIZE_MAX)
 
 
 def _unknown(frame: bytes) -> ProtocolError:
-    return ProtocolError(f"not a message of OpenAlgo: {frame[:80]!r}")
+    return ProtocolError(f"not a message of OpenAlgo: {beginning(frame, 80)!r}")
 
 
 @dataclass(frozen=True, slots=True)

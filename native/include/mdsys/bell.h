@@ -29,15 +29,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "mdsys/clock.h"
 #include "mdsys/poll.h"
 #include "mdsys/reader_page.h"
 
 #ifndef __cplusplus
 long syscall(long number, ...); /* of unistd.h, which hides it from strict C */
-#endif
-
-#ifndef CLOCK_MONOTONIC
-#error "needs POSIX.1-2008: compile with -std=gnu17 or -D_POSIX_C_SOURCE=200809L"
 #endif
 
 /* The kernel's ABI (linux/futex.h), for who compiles against older headers than runs. */
@@ -60,18 +57,6 @@ struct md_futex_waitv {
 #define MD_NAP_NS_MAX INT64_C(1000000)
 #define MD_SPIN_NS INT64_C(50000) /* longer than a busy market is silent, shorter than a slice */
 #define MD_SPINS_PER_CLOCK 64u    /* reading the clock costs as much as a dozen looks */
-
-static inline int64_t md_monotonic_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-static inline int64_t md_realtime_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 /* What one thread waits with. stop: a word of this process that ends the wait when it is not 0;
  * NULL: none. nap_ns: how long it naps where no bell can be heard. */

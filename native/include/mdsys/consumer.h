@@ -64,8 +64,10 @@ struct md_consumer {
     uint32_t failed_handler;
     uint64_t at; /* how many of its records it has handled */
     struct md_record failed;
-    uint64_t told;       /* of news */
-    struct md_pace pace; /* of who spins on one ring */
+    uint64_t told;        /* of news */
+    struct md_pace pace;  /* of who spins on one ring */
+    uint32_t until_timed; /* batches until one is timed */
+    int64_t called_ns;    /* when the handlers of a timed batch were called, CLOCK_MONOTONIC; 0 */
 };
 
 /* batch: room for batch_room records, 64-byte aligned. The poller must be ready. Past the threshold
@@ -153,6 +155,11 @@ static inline int md_consumer_dispatch(struct md_consumer *consumer) {
 
 /* The batch was had by all. */
 static inline void md_consumer_done(struct md_consumer *consumer) {
+    if (__builtin_expect(consumer->called_ns != 0, 0)) {
+        md_histogram_record(
+            &consumer->poller.page->handler, md_monotonic_ns() - consumer->called_ns, 1);
+        consumer->called_ns = 0;
+    }
     consumer->count = 0;
     consumer->handler = 0;
     consumer->at = 0;
@@ -179,6 +186,12 @@ static inline int64_t md_consumer_stamp(struct md_consumer *consumer) {
             md_histogram_record(&page->event_to_handler, age, i - first);
         }
         first = i;
+    }
+    if (consumer->until_timed != 0) {
+        consumer->until_timed--;
+    } else {
+        consumer->until_timed = MD_HANDLER_EVERY - 1;
+        consumer->called_ns = md_monotonic_ns();
     }
     return now;
 }

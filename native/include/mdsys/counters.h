@@ -1,65 +1,18 @@
-/* The daemon's own numbers, in shared memory: one block a feed, written by that feed alone.
+/* The daemon's own numbers, in shared memory: one block a feed, written by that feed alone, and
+ * those of the supervisor.
  *
- * Segment mdsys.INSTANCE.counters: header 4096 | block[feed_count]. This file is the schema: the
- * lists below make the C offsets, and Python reads the same lists through _native.counter_schema().
- * A counter is one relaxed load and store of a line its only writer owns.
+ *   0        4096
+ *   | header | block[feed_count] | connection[256 * feed_count] | supervisor | life[feed_count] |
+ *
+ * What stands in them is listed in schema.h. A counter is one relaxed load and store of a line its
+ * only writer owns.
  */
 #ifndef MDSYS_COUNTERS_H
 #define MDSYS_COUNTERS_H
 
 #include "mdsys/atomic.h"
+#include "mdsys/schema.h"
 #include "mdsys/segment.h"
-
-/* X(name, help). Append-only within an ABI version. */
-#define MD_COUNTERS(X)                                                                             \
-    X(bytes, "payload bytes received")                                                             \
-    X(frames, "data frames received")                                                              \
-    X(frames_control, "answers to our requests and other messages that are no market data")        \
-    X(frames_malformed, "frames refused: not the venue's JSON")                                    \
-    X(frames_unknown_event, "frames refused: an event this version does not know")                 \
-    X(frames_unknown_symbol, "frames refused: a symbol nobody subscribed")                         \
-    X(frames_value_refused, "frames refused: a value does not fit or would have to be rounded")    \
-    X(frames_too_long, "frames refused: over the size bound")                                      \
-    X(frames_binary, "frames refused: binary where text is due")                                   \
-    X(frames_protocol, "connections closed by us for breaking RFC 6455")                           \
-    X(records, "records published, statuses included")                                             \
-    X(trades, "trade records published")                                                           \
-    X(quotes, "quote records published")                                                           \
-    X(levels, "level records published")                                                           \
-    X(statuses, "status records published")                                                        \
-    X(tickers, "ticker records published")                                                         \
-    X(bars, "bars published, two records each")                                                    \
-    X(book_snapshots, "whole books that came, by stream or by REST")                               \
-    X(book_resyncs, "books that fell out of step and wait for a snapshot")                         \
-    X(book_checksums, "books whose checksum was held against the venue's")                         \
-    X(book_mismatches, "of these, those that differed")                                            \
-    X(capture_frames, "frames copied for the recorder")                                            \
-    X(capture_lost_frames, "frames that the recorder's ring had no room for")                      \
-    X(capture_lost_bytes, "their bytes")                                                           \
-    X(gaps, "holes in a venue's sequence, each announced by a gap status")                         \
-    X(gap_ids, "venue ids that the holes held")                                                    \
-    X(reordered, "records that came late: their venue id fills a hole, or lies below the last")    \
-    X(duplicates, "records dropped because their venue id was published already")                  \
-    X(pings, "pings answered")                                                                     \
-    X(connects, "connections established")                                                         \
-    X(connect_failures, "attempts to connect that failed")                                         \
-    X(disconnects, "connections lost or closed")                                                   \
-    X(connections, "connections up now")                                                           \
-    X(subscriptions_confirmed, "streams the venue confirmed on the connections that are up")       \
-    X(subscriptions_refused, "streams the venue refused")                                          \
-    X(subscriptions_requested, "streams asked for on the connections that are up")                 \
-    X(log_suppressed, "log lines not written because there were too many")                         \
-    X(bells, "times a sleeping reader was woken")                                                  \
-    X(lossless_waits, "times the writer waited for a lossless reader")                             \
-    X(lossless_wait_ns, "ns that it waited")                                                       \
-    X(readers_ejected, "lossless readers the writer waits for no more")
-
-/* X(name, help), each a signed histogram of ns. */
-#define MD_HISTOGRAMS(X)                                                                           \
-    X(recv_to_ring, "socket read to the release of the buffer's last record, once per record")     \
-    X(event_to_recv,                                                                               \
-      "venue's event time to our socket read, negative when its clock is ahead; of "               \
-      "each read's last record")
 
 /* Log-linear: exact below 32, then 16 buckets per power of two up to 2^40 ns (18 minutes), so a
  * bucket's middle is within 3.2% of whatever fell into it. Beyond: the last bucket. */
@@ -80,13 +33,28 @@ struct md_histogram {
 };
 
 struct md_counter_block {
-#define MD_COUNTER_FIELD(name, help) uint64_t name;
+#define MD_COUNTER_FIELD(field, type, family, labels, help) uint64_t field;
+#define MD_HISTOGRAM_FIELD(field, type, family, labels, help) struct md_histogram field;
     MD_COUNTERS(MD_COUNTER_FIELD)
-#undef MD_COUNTER_FIELD
-#define MD_HISTOGRAM_FIELD(name, help) struct md_histogram name;
     MD_HISTOGRAMS(MD_HISTOGRAM_FIELD)
-#undef MD_HISTOGRAM_FIELD
 };
+
+/* Written by the supervisor alone; zeroed by each. */
+struct md_supervisor_block {
+    MD_SYSTEM_NUMBERS(MD_COUNTER_FIELD)
+    MD_SUBSCRIPTION_NUMBERS(MD_COUNTER_FIELD)
+    MD_SYSTEM_HISTOGRAMS(MD_HISTOGRAM_FIELD)
+};
+
+/* What the supervisor knows of one feed, through all its processes; zeroed by each supervisor. */
+struct md_life_block {
+    MD_LIFE_NUMBERS(MD_COUNTER_FIELD)
+    uint64_t reserved0[4];
+};
+#undef MD_COUNTER_FIELD
+#undef MD_HISTOGRAM_FIELD
+
+static_assert(sizeof(struct md_life_block) == 64, "one cache line");
 
 /* What a connection is at. Append-only; mdsys.counters.connections.STATES. */
 enum md_connection_state {
@@ -99,6 +67,7 @@ enum md_connection_state {
 };
 
 #define MD_CONNECTION_COUNT_MAX 256u /* of one feed */
+#define MD_CONNECTION_VENUE_SIZE 24u
 
 /* One connection through all its sockets; two lines, written by its feed alone. */
 struct md_connection_block {
@@ -113,7 +82,8 @@ struct md_connection_block {
     uint64_t opens;
     int64_t offset_ns; /* ts_event - ts_recv of the newest record: the venue's clock ahead of ours,
                         * less the way; MD_ABSENT: never seen */
-    uint64_t reserved0[7];
+    char venue[MD_CONNECTION_VENUE_SIZE]; /* in front of its symbols' names, cut; NUL behind it */
+    uint64_t reserved0[4];
 };
 
 static_assert(sizeof(struct md_connection_block) == 128, "two cache lines");
@@ -126,13 +96,19 @@ struct md_counters_header {
     uint64_t connections_offset; /* MD_CONNECTION_COUNT_MAX places a feed, feed after feed */
     uint32_t connection_stride;
     uint32_t connection_count;
-    uint64_t reserved0[4];
+    uint64_t supervisor_offset;
+    uint64_t lives_offset; /* one of each feed */
+    uint32_t life_stride;
+    uint32_t reserved0;
+    uint64_t reserved1;
 };
 
 static_assert(sizeof(struct md_counters_header) == 192, "three cache lines");
 
 /* Grows with the lists, so that two versions with other counters refuse each other. */
-#define MD_SCHEMA_COUNTERS (UINT64_C(0x0001000000000000) | sizeof(struct md_counter_block))
+#define MD_SCHEMA_COUNTERS                                                                         \
+    (UINT64_C(0x0002000000000000) | (uint64_t)sizeof(struct md_supervisor_block) << 24 |           \
+     sizeof(struct md_counter_block))
 
 static inline enum md_segment_result md_counters_verify(const struct md_counters_header *counters,
                                                         uint64_t mapped_size) {
@@ -151,7 +127,16 @@ static inline enum md_segment_result md_counters_verify(const struct md_counters
         !md_segment_fits(&counters->segment,
                          counters->connections_offset,
                          counters->connection_stride,
-                         counters->connection_count)) {
+                         counters->connection_count) ||
+        !md_segment_fits(&counters->segment,
+                         counters->supervisor_offset,
+                         sizeof(struct md_supervisor_block),
+                         1) ||
+        counters->life_stride < sizeof(struct md_life_block) ||
+        !md_segment_fits(&counters->segment,
+                         counters->lives_offset,
+                         counters->life_stride,
+                         counters->block_count)) {
         return MD_SEGMENT_BAD_GEOMETRY;
     }
     return MD_SEGMENT_OK;
@@ -164,7 +149,7 @@ md_counters_connection(const struct md_counters_header *counters, uint32_t index
     return (struct md_connection_block *)(void *)(at + (size_t)index * counters->connection_stride);
 }
 
-/* Only the block's own feed may. */
+/* Only the block's own writer may. */
 static inline void md_count(uint64_t *counter, uint64_t by) {
     md_store_relaxed_u64(counter, md_load_relaxed_u64(counter) + by);
 }

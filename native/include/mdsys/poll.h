@@ -14,6 +14,7 @@
 
 #include <string.h>
 
+#include "mdsys/clock.h"
 #include "mdsys/conflate.h"
 #include "mdsys/reader_page.h"
 #include "mdsys/ring.h"
@@ -41,6 +42,7 @@ struct md_poller {
     uint64_t wanted_count;            /* bits in it */
     struct md_conflation *conflation; /* of MD_POLICY_CONFLATE */
     struct md_reader_page *page;      /* counts here; zeroed memory of our own, or the daemon's */
+    uint32_t until_timed;             /* reads until one is timed */
 };
 
 /* A source that begins with the record after the newest.
@@ -274,6 +276,20 @@ static inline uint64_t md_source_read(struct md_poller *poller,
     return n;
 }
 
+/* How old the newest record is that was just read; of one read in MD_READ_EVERY, since a look at
+ * the clock costs more than a short read. */
+static inline void md_poller_time(struct md_poller *poller, const struct md_record *newest) {
+    int64_t age;
+    if (poller->until_timed != 0) {
+        poller->until_timed--;
+        return;
+    }
+    poller->until_timed = MD_READ_EVERY - 1;
+    if (!__builtin_sub_overflow(md_realtime_ns(), newest->ts_recv, &age)) { /* MD_ABSENT does */
+        md_histogram_record(&poller->page->recv_to_read, age, 1);
+    }
+}
+
 /* Copy up to count new records of all rings into out; a ring's own order is kept, rings follow one
  * another and take turns in being first. Returns how many, in [0, count]; 0: nothing new that is
  * wanted, after at most a whole ring of what is not. */
@@ -293,6 +309,7 @@ md_poller_read(struct md_poller *poller, struct md_record *out, uint64_t count) 
     poller->turn = turn;
     if (n != 0) {
         md_count(&page->received, n);
+        md_poller_time(poller, &out[n - 1]);
     }
     return n;
 }

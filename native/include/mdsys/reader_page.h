@@ -15,6 +15,7 @@
 
 #include "mdsys/atomic.h"
 #include "mdsys/counters.h"
+#include "mdsys/schema.h"
 #include "mdsys/segment.h"
 
 #ifndef __cplusplus
@@ -39,27 +40,6 @@ enum md_wait {
     MD_WAIT_SPIN = 1,     /* for who has a core of its own */
     MD_WAIT_PARK = 2,     /* sleep at once */
 };
-
-/* X(name, help). Append-only within an ABI version. */
-#define MD_READER_COUNTERS(X)                                                                      \
-    X(received, "records handed out")                                                              \
-    X(filtered, "records read that were not of the wanted symbols")                                \
-    X(conflated, "records merged into another that was handed out")                                \
-    X(dropped, "records skipped on purpose, by the drop_oldest policy")                            \
-    X(lost, "records overwritten before they were read")                                           \
-    X(refreshed, "records taken from the last-value cache after a loss")                           \
-    X(jumps, "times the drop_oldest policy skipped")                                               \
-    X(laps, "times the writer overran this reader")                                                \
-    X(pressed, "times the lag went past the threshold")                                            \
-    X(handler_errors, "records at which a handler failed")                                         \
-    X(parks, "times it went to sleep")                                                             \
-    X(wakes, "times the doorbell woke it")
-
-/* X(name, help), each a signed histogram of ns. */
-#define MD_READER_HISTOGRAMS(X)                                                                    \
-    X(recv_to_handler, "socket read to the call of the handlers, once per record")                 \
-    X(event_to_handler, "venue's event time to the call of the handlers, once per record")         \
-    X(wake_up, "doorbell rung to the parked reader running again")
 
 /* One ring as this reader sees it. */
 struct md_reader_ring {
@@ -94,10 +74,10 @@ struct md_reader_page {
     uint32_t batch_max;
     uint32_t core_now; /* where it runs pinned; MD_CORE_NONE: anywhere */
     uint64_t reserved2[5];
-#define MD_READER_COUNTER_FIELD(field, help) uint64_t field;
+#define MD_READER_COUNTER_FIELD(field, type, family, labels, help) uint64_t field;
     MD_READER_COUNTERS(MD_READER_COUNTER_FIELD)
 #undef MD_READER_COUNTER_FIELD
-#define MD_READER_HISTOGRAM_FIELD(field, help) struct md_histogram field;
+#define MD_READER_HISTOGRAM_FIELD(field, type, family, labels, help) struct md_histogram field;
     MD_READER_HISTOGRAMS(MD_READER_HISTOGRAM_FIELD)
 #undef MD_READER_HISTOGRAM_FIELD
     struct md_reader_ring ring[MD_RING_COUNT_MAX];

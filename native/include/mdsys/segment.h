@@ -16,7 +16,7 @@
 
 #define MD_ROOT_DIR "/dev/shm"
 #define MD_MAGIC UINT64_C(0x314745535344454d) /* never changes; ABI changes go to abi_version */
-#define MD_ABI_VERSION 3u
+#define MD_ABI_VERSION 4u
 #define MD_PATH_SIZE 256u
 #define MD_INSTANCE_SIZE 33u      /* [a-z0-9_-]{1,32} and its NUL */
 #define MD_PAGE_HEADER_SIZE 4096u /* data begins on a page of its own */

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from mdsys import TICK, Kind, _consume, _native
+from mdsys import ABSENT, TICK, Kind, _consume, _native
+from mdsys.counters.counters import Histogram, parse_histogram
 from mdsys.ring.segment import Instance
 from tests.instances import geometry, running, trades, writer
 from tests.native import PROGRAMS, compile_program, run_program
@@ -99,3 +101,49 @@ def test_handlers_that_are_refused_leave_those_before_in_place(instance: Instanc
     assert sum(batches(loop)) == 3
     with pytest.raises(IndexError):
         loop.pick(1)
+
+
+def histogram(page: _native.ReaderPage, name: str) -> Histogram:
+    return parse_histogram(np.frombuffer(page.histograms()[name], "<u8"))
+
+
+def test_one_read_in_127_is_timed_by_its_newest_record(instance: Instance) -> None:
+    ring = writer(instance)
+    poller = _consume.Poller(instance.rings)
+    out = np.empty(8, TICK)
+    recv_ns = time.time_ns() - 3_600 * 10**9  # an hour ago, the one before it long ago
+    for _ in range(128):
+        pair = trades(2)
+        pair["ts_recv"] = [1, recv_ns]
+        ring.publish_records(pair)
+        assert poller.poll_into(out) == 2
+        assert poller.poll_into(out) == 0  # and nothing is not timed
+    read = histogram(poller.page, "recv_to_read")
+    assert read.count == 2
+    assert 3_600 * 10**9 <= read.min_ns <= read.max_ns < 7_200 * 10**9
+
+
+def test_record_that_was_never_received_has_no_age(instance: Instance) -> None:
+    ring = writer(instance)
+    poller = _consume.Poller(instance.rings)
+    tick = trades(1)
+    tick["ts_recv"] = ABSENT
+    ring.publish_records(tick)
+    assert poller.poll_into(np.empty(8, TICK)) == 1
+    assert histogram(poller.page, "recv_to_read").count == 0
+
+
+def test_one_batch_in_31_is_timed_from_its_handlers_call_to_their_return(
+    instance: Instance,
+) -> None:
+    ring = writer(instance)
+    loop = _consume.Loop(instance.rings, None, None, DROP_OLDEST, SPIN, 500, 0.5)
+    loop.begin(np.empty(80, TICK), [(0, None, 0, None, None)], 10, False)
+    for number in range(32):
+        ring.publish_records(trades(1, first=number))
+        assert loop.run(0.0) == BATCH
+        timed = histogram(loop.page, "handler").count
+        assert timed == (number > 0)  # the first is timed, and under way until it is done
+        loop.done()
+    assert histogram(loop.page, "handler").count == 2
+    assert histogram(loop.page, "handler").min_ns > 0

@@ -152,7 +152,13 @@ def test_readers_are_told_with_the_process_that_the_kernel_names(server: Server)
         assert (shown["reader"], shown["name"]) == (number, "s1")
         assert (shown["pid"], shown["uid"]) == (os.getpid(), os.getuid())
         assert shown["start_ticks"] == start_ticks(os.getpid())
-        assert answer["control"] == {"connections": 2, "requests": 2, "refused": 0, "dropped": 0}
+        assert answer["control"] == {
+            "connections": 2,
+            "waiting": 0,
+            "requests": 2,
+            "refused": 0,
+            "dropped": 0,
+        }
 
 
 def test_requests_may_come_in_one_piece_or_byte_by_byte(server: Server) -> None:
@@ -186,7 +192,7 @@ def test_client_that_closes_its_half_still_gets_its_answer(server: Server) -> No
 def test_answer_larger_than_the_sockets_buffer_arrives_whole(server: Server) -> None:
     with Client(server) as client:
         big = {"ok": True, "x": "y" * 4_000_000}
-        server.call(lambda: setattr(server.readers, "picture", lambda: big))
+        server.call(lambda: setattr(server.readers, "picture", lambda **_: big))
         assert client.ask({"op": "readers"})["readers"] == big
         assert client.ask({"op": "readers"})["readers"] == big
 
@@ -216,7 +222,7 @@ def test_answer_larger_than_the_sockets_buffer_arrives_whole(server: Server) -> 
         (b'{"op":1' + b"0" * 4000 + b"}", "op: "),
         (b'{"op":NaN}', "op: NaN is none of"),
         (b'{"op":' + b"[" * 900 + b"]" * 900 + b"}", "."),
-        (b'{"op":"readers","x":1}', "readers takes no arguments"),
+        (b'{"op":"readers","x":1}', "readers takes histograms, true or false, and no more"),
         (b'{"op":"register"}', "name: "),
     ],
 )
@@ -316,6 +322,30 @@ def test_client_that_does_not_take_its_answers_is_not_read_and_then_dropped(
         assert server.next_left() == ("s1", "does not take its answers")
     with Client(server) as other:
         assert other.ask({"op": "readers"})["control"]["dropped"] == 1
+
+
+def test_answer_that_nobody_would_read_to_its_end_is_not_sent(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_SIZE_MAX", 1_000)
+    with Client(server) as client:
+        assert client.ask({"op": "readers"})["ok"] is True
+        server.call(lambda: setattr(server.readers, "picture", lambda **_: "y" * 1_000))
+        assert "obeyed, but" in client.ask({"op": "readers"})["error"]
+        assert client.ask({"op": "none"})["ok"] is False
+
+
+def test_fault_of_ours_is_answered_and_the_connection_goes_on(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(**_: bool) -> None:
+        raise ValueError("broken")
+
+    monkeypatch.setattr(server.readers, "picture", fail)
+    with Client(server) as client:
+        assert client.ask({"op": "readers"}) == {"ok": False, "error": "ValueError: broken"}
+        assert client.ask({"op": "none"})["ok"] is False
+    assert caplog.messages == ["control socket: a request failed"]
 
 
 def test_page_that_could_not_be_handed_over_is_closed(
@@ -536,6 +566,59 @@ def test_group_of_the_instance_is_the_sockets(server: Server, instance: Instance
     control = Control(server.path, 12345, server.readers)
     assert server.path.stat().st_gid == 12345
     server.call(control.close)
+
+
+STRANGER = """
+import os, socket, sys
+groups = [int(each) for each in sys.argv[4:]]
+os.setgroups(groups)
+os.setresgid(*[int(sys.argv[3])] * 3)
+os.setresuid(*[int(sys.argv[2])] * 3)
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+try:
+    client.sendall(b'{"op":"subscribe"}\\n{"op":"readers"}\\n')
+except OSError:  # it has hung up already
+    pass
+sys.stdout.buffer.write(client.makefile("rb").readline())
+"""
+NOBODY = 65_534
+
+
+def heard(server: Server, uid: int, gid: int, *groups: int) -> str:
+    """Return the first line that a process of some user and groups is answered."""
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER, server.path, *map(str, (uid, gid, *groups))],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_socket_that_lets_everybody_in_still_hears_root_owner_and_group_alone(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = 54_321
+    monkeypatch.setattr(server.control, "_gid", group)
+    server.path.chmod(0o666)
+    turned_away = '{"ok":false,"error":"uid 65534 is not in the group '
+    assert heard(server, NOBODY, NOBODY).startswith(turned_away)
+    assert heard(server, NOBODY, NOBODY, 1, 2, 3).startswith(turned_away)
+    assert heard(server, NOBODY, 0).startswith(turned_away), "root's group is nothing special"
+    assert server.call(lambda: (server.control.requests, server.control.dropped)) == (0, 3)
+    assert heard(server, NOBODY, NOBODY, *range(1_000, 1_400)).startswith(turned_away)
+    for let_in in (
+        (0, NOBODY),
+        (NOBODY, group),
+        (NOBODY, NOBODY, 1, group),
+        (NOBODY, group, *range(1_000, 1_400)),
+    ):
+        assert "is none of" in heard(server, *let_in), let_in
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+    assert "is none of" in heard(server, NOBODY, NOBODY)
 
 
 @pytest.mark.parametrize("remains", ["socket", "file"])

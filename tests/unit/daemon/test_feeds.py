@@ -235,6 +235,7 @@ def test_feed_that_no_longer_beats_is_killed_after_two_seconds_and_once(clock: C
         assert process.signals == [signal.SIGKILL]
         await turns(lambda: process.buried)
         assert world.feeds.all[0].state == "starting"
+        assert (world.feeds.all[0].hangs, world.feeds.all[0].restarts) == (1, 1)
 
     run(clock, main)
 

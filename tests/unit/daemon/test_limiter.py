@@ -496,3 +496,17 @@ def test_the_venue_never_sees_a_breach(limits: Limits, seed: int) -> None:
         for window in getattr(limits, what):
             for i in range(len(times) - window.count):
                 assert times[i + window.count] - times[i] >= window.seconds, (what, window)
+
+
+def test_what_was_granted_and_what_had_to_wait_is_counted(world: World) -> None:
+    limiter = limiter_of(world)
+    client = Client(limiter, world)
+    for _ in range(3):
+        limiter.ask("v", "connect", client)
+    asks = [limiter.ask("v", "reconnect", client) for _ in range(12)]
+    assert (limiter.grant_count, limiter.held_count, limiter.held_reconnect_count) == (13, 2, 2)
+    assert limiter.waiting_count == 2
+    limiter.withdraw(asks[-1])
+    assert limiter.waiting_count == 1
+    world.run()
+    assert (limiter.grant_count, limiter.held_count, limiter.waiting_count) == (14, 2, 0)

@@ -18,6 +18,7 @@ import pytest
 
 from mdsys import _native
 from mdsys.config import Consumer
+from mdsys.counters.schema import fields
 from mdsys.daemon.feed_link import FeedLink
 from mdsys.daemon.readers import (
     LOSSLESS_COUNT_MAX,
@@ -360,8 +361,8 @@ def test_identity_comes_from_the_kernel_and_figures_from_the_page(
                 "ejected": None,
             },
         ]
-        for name in _native.reader_schema()[0]:
-            assert shown[name[0]] == 0
+        for name in fields("readers"):
+            assert shown[name] == 0
         assert shown["latency_ns"]["recv_to_handler"]["count"] == 0
 
 
@@ -447,7 +448,7 @@ def test_feed_is_told_of_who_was_there_and_who_comes_and_who_goes_each_with_its_
             ReaderRemove(early.number),
         ]
         for (_, fd), reader in zip(told[:2], (early, late), strict=True):
-            with mmap.mmap(fd, 65536, mmap.MAP_SHARED, mmap.PROT_READ) as memory:
+            with mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ) as memory:
                 page = _native.ReaderPage(memory)
                 assert page.reader_id == reader.number
                 del page

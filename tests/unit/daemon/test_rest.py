@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import resource
 import shutil
 import ssl
 import subprocess
+import zlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -329,14 +331,20 @@ def test_what_the_venue_says_of_waiting_is_read_with_care(
 def test_a_body_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BODY_SIZE_MAX", 1 << 20)
 
+    pack = zlib.compressobj(wbits=31)  # as gzip
+    parts = [pack.compress(bytes(1 << 20)) for _ in range(128)]  # 128 KB on the wire
+    packed = b"".join([*parts, pack.flush()])
+
     async def bomb(_: web.Request) -> web.Response:
-        body = gzip.compress(bytes(32 << 20))  # 32 KB on the wire
-        return web.Response(body=body, headers={"Content-Encoding": "gzip"})
+        return web.Response(body=packed, headers={"Content-Encoding": "gzip"})
 
     async def scenario(stage: Stage) -> None:
+        before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         with pytest.raises(RestError, match="larger than 1 MiB"):
             await stage.fetch("/")
         assert len(stage.requests) == 1
+        after_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        assert after_kib - before_kib < 32 << 10  # nor is it inflated on the way
 
     play(bomb, scenario)
 
@@ -384,3 +392,15 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path: Path) -> Non
             assert not stage.slept
 
     asyncio.run(run())
+
+
+def test_requests_failures_and_words_to_wait_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(stage: Stage) -> None:
+        stage.dont_wait(monkeypatch)
+        await stage.fetch("/x")
+        with pytest.raises(RestError):
+            await stage.fetch("/x")
+        rest = stage.rest
+        assert (rest.request_count, rest.failure_count, rest.refusal_count) == (4, 1, 1)
+
+    play(answers(failing(503), failing(429), ok, failing(404)), scenario)

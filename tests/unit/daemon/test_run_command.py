@@ -2,51 +2,60 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mdsys.config import Config
-from mdsys.daemon import run_command
-from mdsys.daemon.run_command import LineFormatter
+from mdsys.config import Config, load
+from mdsys.daemon import handover, run_command
+from mdsys.daemon.notify import Notifier
 from mdsys.errors import ConfigError
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 class IdleSupervisor:
     """Stands for the daemon."""
 
-    def __init__(self, config: Config, reread: Callable[[], Config]) -> None:
+    def __init__(self, config: Config, reread: Callable[[], Config], *, notifier: Notifier) -> None:
+        os.kill(
+            os.getpid(), signal.SIGHUP
+        )  # somebody is early with a reload: nobody must die of it
         assert reread() == config
+        assert not notifier.heard
 
     async def run(self) -> int:
         return 0
 
 
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        ("", []),
-        (
-            '[metrics]\nlisten = "127.0.0.1:9464"\n[consumer]\nmax_queue_size = 99\n',
-            ["not used by this version: metrics.listen"],
-        ),
-    ],
-)
-def test_keys_that_this_version_does_not_use_are_logged_on_one_line(
-    text: str,
-    lines: list[str],
+@pytest.mark.parametrize("lines", [(), ("feeds.num_processes: 2, not the profile's 8: ...", "x")])
+def test_figures_that_were_capped_are_logged_a_line_each(
+    lines: tuple[str, ...],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(run_command, "Supervisor", IdleSupervisor)
-    monkeypatch.setattr(run_command, "set_up_log", lambda: None)
+    monkeypatch.setattr(run_command, "set_up_log", lambda _: None)
+    monkeypatch.setattr(run_command, "load", lambda path: replace(load(path), capped=lines))
+    caplog.set_level(logging.INFO)
     path = tmp_path / "c.toml"
-    path.write_text(f'{text}[[venue]]\nname = "binance"\nsymbols = ["BTCUSDT"]\n')
+    path.write_text('[[venue]]\nname = "binance"\nsymbols = ["BTCUSDT"]\n')
     assert run_command.main(argparse.Namespace(config=path, handover=None)) == 0
-    assert [each.getMessage() for each in caplog.records] == lines
+    assert [each.getMessage() for each in caplog.records] == list(lines)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +65,7 @@ def test_a_unit_runs_the_instance_of_its_name_only(
     unit: str | None, said: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_command, "Supervisor", IdleSupervisor)
-    monkeypatch.setattr(run_command, "set_up_log", lambda: None)
+    monkeypatch.setattr(run_command, "set_up_log", lambda _: None)
     monkeypatch.delenv(run_command.UNIT_INSTANCE, raising=False)
     if unit is not None:
         monkeypatch.setenv(run_command.UNIT_INSTANCE, unit)
@@ -72,39 +81,37 @@ def test_a_unit_runs_the_instance_of_its_name_only(
     assert str(refused.value).startswith(f'{path}: instance: "default", but mdsys@eu.service')
 
 
-@pytest.fixture
-def formatter() -> LineFormatter:
-    return LineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-
-def record(text: str) -> logging.LogRecord:
-    made = logging.LogRecord("mdsys.feed.0", logging.WARNING, "", 0, "%s", (text,), None)
-    made.created, made.msecs = 1_700_000_000.123, 123
-    return made
-
-
-def test_line_has_utc_time_level_and_name(formatter: LineFormatter) -> None:
-    expected = "2023-11-14T22:13:20.123Z WARNING mdsys.feed.0: up: é"
-    assert formatter.format(record("up: é")) == expected
-
-
-@pytest.mark.parametrize(
-    "hostile", ["\n2023 INFO forged", "\r", "\x1b[31m", "\u2028", "\u202e", "\0"]
-)
-def test_what_a_venue_says_cannot_forge_a_line_or_drive_a_terminal(
-    formatter: LineFormatter, hostile: str
+def test_neither_a_daemon_nor_its_children_speak_for_the_program_that_starts_them(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    line = formatter.format(record(f"says {hostile}"))
-    assert line.isprintable()
-    assert len(line.splitlines()) == 1
+    monkeypatch.setenv("NOTIFY_SOCKET", "@nobody")
+    monkeypatch.setattr(handover, "take", lambda fd: fd)
+    monkeypatch.setattr(
+        run_command, "run_handed", lambda fd: fd + len(os.environ.get("NOTIFY_SOCKET", ""))
+    )
+    assert run_command.main(argparse.Namespace(config=None, handover=5)) == 5
 
 
-def test_traceback_keeps_its_lines(formatter: LineFormatter) -> None:
-    made = record("failed")
-    try:
-        int("a fault")
-    except ValueError:
-        made.exc_info = sys.exc_info()
-    lines = formatter.format(made).splitlines()
-    assert lines[-1].startswith("ValueError: ")
-    assert len(lines) > 2
+STUCK = """
+import asyncio, os, sys, threading
+from mdsys.daemon.run_command import _run
+
+class Supervisor:
+    async def run(self):
+        asyncio.get_running_loop().run_in_executor(None, threading.Event().wait)
+        return 3
+
+def main():
+    code = asyncio.run(_run(Supervisor))
+    print("unreachable")
+    sys.exit(code)
+
+main()
+"""
+
+
+def test_the_end_does_not_wait_for_a_thread_that_hangs() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", STUCK], capture_output=True, timeout=PATIENCE_S, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (3, b""), ended.stderr

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+import mdsys
+from mdsys._listener import Feed
 from mdsys.consume.registration import register
 from mdsys.daemon.stat_command import print_picture, take_picture
 from mdsys.ring import control_socket
 from tests.control import serving
-from tests.instances import geometry, running
+from tests.instances import geometry, running, trades, writer
 
 LATENCY = {"count": 7, "min": 5, "p50": 1234, "p99": None, "p999": None, "max": 72_102_554_237_186}
 
@@ -26,6 +28,10 @@ def picture(**changes: Any) -> dict[str, Any]:
         "supervisor": {"pid": 7, "alive": True},
         "dir": "/dev/shm",
         "symbols": 2,
+        "system": {"total_messages_processed": 1_234_567, "peak_throughput": 8_901},
+        "buffer_pool": {"overall_utilization": 0.25},
+        "consumer": {"drop_rate": 0.125},
+        "subscriptions": {"active_connections": 3},
         "rings": [],
         "balance": {"symbols_max_to_mean": 1.0, "records_max_to_mean": 1.0},
         "feeds": [
@@ -170,3 +176,69 @@ def test_daemon_that_does_not_answer_is_no_reason_to_tell_nothing(
     assert shown["readers"] is None
     assert shown["readers_unknown"] == "the daemon did not answer in 0.05 s"
     assert shown["state"] == "running"
+
+
+# The summary
+
+
+def test_summary_is_of_what_the_rings_hold_and_of_what_readers_gave_up() -> None:
+    with running(geometry(rings=2, depth=64), symbols=2) as instance:
+        first, second = writer(instance, 0), writer(instance, 1)
+        with serving(instance), mdsys.attach(instance.name) as md:
+            reader = md.reader(policy="drop_oldest")
+            for number in range(10):
+                first.publish_records(trades(10, first=10 * number))  # more than a ring holds
+            second.publish_records(trades(16, symbol_id=2))
+            first.flush(1)
+            second.flush(1)
+            while len(reader.poll(8)):
+                pass
+            behind = trades(24, symbol_id=2, first=16)
+            for part in (behind[:12], behind[12:]):
+                second.publish_records(part)
+            second.flush(2)
+            shown = take_picture(instance.name)
+            given_up = reader.lost + reader.dropped
+            reader.close()
+        dead = take_picture(instance.name)
+    assert given_up > 0
+    assert shown["system"]["total_messages_processed"] == 140
+    assert shown["buffer_pool"]["overall_utilization"] == 24 / 128
+    assert shown["consumer"]["drop_rate"] == given_up / 116
+    assert [ring["unread"] for ring in shown["rings"]] == [0, 24]
+    assert dead["system"]["total_messages_processed"] == 140
+    assert dead["buffer_pool"]["overall_utilization"] is None
+    assert dead["consumer"]["drop_rate"] is None
+
+
+def test_nobody_reads_is_nothing_dropped() -> None:
+    with running() as instance, serving(instance):
+        shown = take_picture(instance.name)
+    assert shown["consumer"]["drop_rate"] == 0
+    assert shown["buffer_pool"]["overall_utilization"] == 0
+
+
+def test_connection_is_active_while_it_has_a_socket_and_the_daemon_lives() -> None:
+    with running() as instance:
+        feed = Feed({0: writer(instance)}, instance.counters, 0)
+        for number, state in enumerate((1, 2, 3, 3, 4, 5), 1):
+            feed.connection_state(number, state)
+        shown = take_picture(instance.name)
+        instance.symbols.stop()
+        instance.symbols.take_over(os.getpid(), 1, 1)  # of another start: it is gone
+        dead = take_picture(instance.name)
+    states = [each["state"] for each in shown["connections"]]
+    assert states == ["connecting", "open", "ready", "ready", "waiting", "denied"]
+    assert shown["subscriptions"]["active_connections"] == 3
+    assert dead["subscriptions"]["active_connections"] == 0
+    assert dead["state"] == "dead"
+
+
+def test_summary_is_one_line_that_says_what_is_not_known() -> None:
+    line = text(picture()).splitlines()[1]
+    assert line == (
+        "1,234,567 messages, at most 8,901 a second; 25 % of the rings unread, "
+        "12 % dropped or lost; 3 connections up"
+    )
+    unknown = picture(buffer_pool={"overall_utilization": None}, consumer={"drop_rate": None})
+    assert "an unknown share of the rings unread" in text(unknown)

@@ -194,6 +194,30 @@ def test_nobody_is_blamed_for_the_time_in_which_the_host_stood_still(world: Worl
     assert isinstance(order, Reconnect)
 
 
+def test_silence_is_found_as_soon_as_ever_after_the_clock_was_set_back(world: World) -> None:
+    up(world)
+    assert world.second(1, 2, 3, seconds=60) == []
+    world.now_ns -= 3_600 * SECOND  # all stamps there are lie an hour ahead
+    (order,) = world.second(seconds=8)
+    assert isinstance(order, Reconnect)
+
+
+def test_nobody_is_blamed_because_the_clock_was_set_back(world: World) -> None:
+    up(world)
+    assert world.second(1, 2, 3, seconds=60) == []
+    world.now_ns -= 3_600 * SECOND
+    assert world.second(1, 2, 3, seconds=600) == []
+
+
+def test_stream_that_was_asked_for_before_the_clock_was_set_back_ticks(world: World) -> None:
+    world.connection("open")
+    world.streams(State.REQUESTED, "A", "B", "C")
+    world.second()
+    world.now_ns -= 3_600 * SECOND
+    world.second(1, 2, 3, seconds=2)
+    assert world.why()[0] == "ticking"
+
+
 def test_nothing_is_judged_on_a_connection_that_is_down(world: World) -> None:
     up(world)
     world.connection("waiting", words="reset", delay_s=2.0)

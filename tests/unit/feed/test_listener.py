@@ -18,7 +18,7 @@ import pytest
 from picows import WSFrame, WSMsgType, WSProtocolError, WSTransport
 
 from mdsys import _listener
-from mdsys._listener import FrameListener, VenueFeed
+from mdsys._listener import Feed, FrameListener, VenueFeed
 from mdsys.feed.frame import FRAME_SIZE_MAX, FrameResult, Record, SymbolInfo
 from mdsys.feed.simple_decoder import Out, SimpleDecoder
 from mdsys.feed.transport import open_socket
@@ -823,3 +823,74 @@ def test_quote_of_a_decoder_in_python_that_both_sockets_bring_is_published_once(
     run(client.talk(script))
     assert client.memory.counter("quotes") == 1
     assert client.memory.counter("duplicates") == 1
+
+
+# ---- hops ----
+
+
+@pytest.mark.parametrize(("frames", "timed"), [(1, 1), (61, 1), (62, 2), (611, 11)])
+def test_one_frame_in_61_is_timed_however_many_a_read_brings(frames: int, timed: int) -> None:
+    client = Client()
+
+    async def main() -> None:
+        async with client.reading() as read:
+            read(b"".join(frame(trade(number)) for number in range(1, frames + 1)))
+
+    run(main())
+    assert client.memory.histogram("recv_to_decode").count == timed
+    assert client.memory.histogram("decode_to_ring").count == timed
+    assert client.memory.histogram("ring_to_flush").count == 1
+    assert client.memory.histogram("recv_to_ring").count == frames
+
+
+def test_one_read_in_61_is_timed_to_its_flush() -> None:
+    client = Client()
+
+    async def main() -> None:
+        async with client.reading() as read:
+            for number in range(1, 63):
+                read(frame(trade(number)))
+            read(frame(b"", PONG))  # which brings nothing that is flushed
+
+    run(main())
+    assert client.memory.histogram("ring_to_flush").count == 2
+
+
+def test_hops_of_a_frame_lie_within_the_way_of_its_read() -> None:
+    client = Client()
+
+    async def main() -> None:
+        async with client.reading() as read:
+            read(frame(trade(1)))
+
+    run(main())
+    whole = client.memory.histogram("recv_to_ring")
+    first, second = map(client.memory.histogram, ("recv_to_decode", "decode_to_ring"))
+    assert first.min_ns >= 0
+    assert second.min_ns > 0
+    assert first.sum_ns + second.sum_ns <= whole.sum_ns
+
+
+def test_refused_frame_has_reached_the_decoder_and_not_the_ring() -> None:
+    client = Client()
+
+    async def main() -> None:
+        async with client.reading() as read:
+            read(frame(b"{nonsense"))
+
+    run(main())
+    assert client.memory.counter("frames_malformed") == 1
+    assert client.memory.histogram("recv_to_decode").count == 1
+    assert client.memory.histogram("decode_to_ring").count == 0
+
+
+def test_depths_of_the_feeds_queues_are_what_was_last_said() -> None:
+    memory = FeedMemory(["BTCUSDT"])
+    listener = FrameListener(memory.venue, 7, lambda _: None)
+    memory.feed.note_reports(5)
+    listener.count_waiting(1)
+    listener.count_waiting(1)
+    listener.count_waiting(-1)
+    assert (memory.counter("reports_waiting"), memory.counter("messages_waiting")) == (5, 1)
+    Feed(memory.writers, memory.counter_segment, 0)  # its successor has none yet
+    assert (memory.counter("reports_waiting"), memory.counter("messages_waiting")) == (0, 0)

@@ -149,3 +149,35 @@ def test_closed_outbox_answers_no_ping() -> None:
         assert wire.sent == []
 
     run(main())
+
+
+def test_messages_are_counted_while_they_wait_also_those_that_are_given_up() -> None:
+    async def main() -> None:
+        wire = Wire()
+        waiting: list[int] = []
+        held = asyncio.Event()
+
+        async def leave() -> Grant:
+            await held.wait()
+            return Grant(1, {}, lambda _, **__: None)
+
+        transport = cast(WSTransport, wire)
+        outbox = Outbox(
+            transport,
+            wire.pong,
+            Limits(),
+            leave,
+            wire.sleep,
+            lambda: wire.now_s,
+            waiting.append,
+        )
+        tasks = [asyncio.create_task(outbox.send("1")) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert sum(waiting) == 3
+        tasks[0].cancel()
+        held.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert sum(waiting) == 0
+        assert len(wire.sent) == 2
+
+    run(main())

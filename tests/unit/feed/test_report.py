@@ -22,7 +22,10 @@ from tests.feeds import run
 
 @pytest.fixture
 def record() -> logging.LogRecord:
-    return logging.LogRecord("mdsys.feed", logging.WARNING, "", 0, "up: %s", ("\x00é\n",), None)
+    place = ("session.py", 9)
+    return logging.LogRecord(
+        "mdsys.feed", logging.WARNING, *place, "up: %s", ("\x00é\n",), None, func="_take"
+    )
 
 
 def received(channel: socket.socket) -> list[dict[str, Any]]:
@@ -43,7 +46,12 @@ def test_events_and_log_lines_arrive_whole_and_in_order(record: logging.LogRecor
         reporter.handle(record)
         assert received(ours) == [
             {"event": "connection", "connection": 3, "state": "open", "words": None},
-            {"event": "log", "level": logging.WARNING, "text": "up: \x00é\n"},
+            {
+                "event": "log",
+                "level": logging.WARNING,
+                "text": "up: \x00é\n",
+                "origin": ["session.py", 9, "_take"],
+            },
         ]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 import ssl
+import zlib
 from typing import Any
 
 import pytest
@@ -14,9 +16,20 @@ from mdsys._listener import FrameListener
 from mdsys.errors import HostError
 from mdsys.feed import pins
 from mdsys.feed.transport import open_socket
+from mdsys.record.record import Kind
 from tests.feeds import FeedMemory, acceptance, frame, run, serving, trade
 
 TLS = ssl.create_default_context()
+
+
+def bomb(size: int) -> bytes:
+    """Return what permessage-deflate (RFC 7692) inflates to so many bytes: 1,000 times less."""
+    deflate = zlib.compressobj(wbits=-15)
+    parts = [deflate.compress(bytes(1 << 20)) for _ in range(size >> 20)]
+    return b"".join([*parts, deflate.flush(zlib.Z_SYNC_FLUSH)]).removesuffix(b"\0\0\xff\xff")
+
+
+BOMB_SIZE = 64 << 20
 
 
 def listener_of() -> tuple[Any, FrameListener]:
@@ -162,5 +175,67 @@ def test_redirect_is_not_followed() -> None:
                 with pytest.raises(ConnectionError, match="307"):
                     await open_socket(f"ws://{address}", listener_of()[1], tls=TLS)
         assert visits == 0
+
+    run(main())
+
+
+def test_no_extension_is_offered_and_least_of_all_compression() -> None:
+    async def main() -> None:
+        async def script(peer: Any) -> None:
+            assert b"sec-websocket-key:" in peer.request.lower()
+            assert b"sec-websocket-extensions" not in peer.request.lower()
+            assert b"deflate" not in peer.request.lower()
+            await peer.reader.read()
+
+        async with serving(script) as address:
+            transport = await open_socket(f"ws://{address}", listener_of()[1], tls=TLS)
+            transport.disconnect(False)
+            await transport.wait_disconnected()
+
+    run(main())
+
+
+def test_an_extension_that_nobody_offered_is_refused_before_any_frame() -> None:
+    async def main() -> None:
+        memory, listener = listener_of()
+        gone = asyncio.Event()
+
+        async def script(peer: Any) -> None:
+            request = await peer.reader.readuntil(b"\r\n\r\n")
+            header = b"\r\nsec-websocket-extensions: permessage-deflate\r\n\r\n"
+            accepted = acceptance(request).removesuffix(b"\r\n\r\n") + header
+            await peer.send(accepted, frame(trade(1)), frame(bomb(BOMB_SIZE), rsv=4))
+            with contextlib.suppress(ConnectionError):
+                await peer.reader.read()
+            gone.set()
+
+        async with serving(script, raw=True) as address:
+            with pytest.raises(ConnectionError, match="not offer: 'permessage-deflate'"):
+                await open_socket(f"ws://{address}", listener, tls=TLS)
+            await gone.wait()
+        assert len(memory.records()) == 0
+
+    run(main())
+
+
+def test_a_compressed_bomb_is_refused_and_never_inflated() -> None:
+    async def main() -> None:
+        memory, listener = listener_of()
+        packed = bomb(BOMB_SIZE)
+        code = 0
+
+        async def script(peer: Any) -> None:
+            nonlocal code
+            await peer.send(frame(packed, rsv=4), frame(trade(1)))
+            code = await peer.receive_close()
+
+        async with serving(script) as address:
+            before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            transport = await open_socket(f"ws://{address}", listener, tls=TLS)
+            await transport.wait_disconnected()
+            after_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            assert after_kib - before_kib < BOMB_SIZE >> 11  # half of it
+        assert code == 1002
+        assert Kind.TRADE not in memory.records()["kind"]
 
     run(main())
