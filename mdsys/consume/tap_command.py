@@ -50,6 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--count", type=_count, metavar="N", help="end after so many records")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="buys green, sells red, what is amiss yellow or bold red; auto (the default): on a "
+        "terminal, unless NO_COLOR is set",
+    )
 
 
 def _count(text: str) -> int:
@@ -73,7 +80,7 @@ def main(args: argparse.Namespace) -> int:
             f"instance {args.instance!r} is not running; start it with mdsys run --config FILE"
         )
     _notice(f"listening to {tap}")  # whoever starts us knows from when on nothing is missed
-    write = json_line if args.json else _line_format(tap)
+    write = json_line if args.json else _line_format(tap, args.color)
     left: int = args.count or sys.maxsize
     checked_at = time.monotonic()
     while True:
@@ -187,11 +194,12 @@ class Tap:
             )
 
 
-def _line_format(tap: Tap) -> Callable[[Row, int, str | None], str]:
+def _line_format(tap: Tap, color: str) -> Callable[[Row, int, str | None], str]:
     names = tap.market_data.symbols
+    wanted = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org: not empty
     return LineFormat(
         symbol_width=min(max(map(len, names), default=0), 32),
-        colour=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+        colour=wanted if color == "auto" else color == "always",
     )
 
 

@@ -102,6 +102,9 @@ def json_line(row: Row, ring: int, symbol: str | None) -> str:
     )
 
 
+_BOLD_RED: Final = "\x1b[1;31m"
+_LOSSES: Final = frozenset({Status.GAP, Status.CONNECTION_DOWN, Status.READER_EJECTED})
+"""After which ticks are missing, or may be."""
 _GREEN, _RED, _YELLOW, _DIM, _PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
 _SIDE_COLOURS = {"buy": _GREEN, "sell": _RED}
 _PRICE_WIDTH = 12
@@ -127,8 +130,15 @@ class LineFormat:
         text = f"{place:{self._symbol_width}}  {kind_name(row.kind):6}  {_describe(row)}"
         if not self._colour:
             return f"{clock}  {text}"
-        colour = _YELLOW if row.kind == Kind.STATUS else _SIDE_COLOURS.get(row.side or "", "")
+        colour = _colour(row)
         return f"{_DIM}{clock}{_PLAIN}  {colour}{text}{_PLAIN if colour else ''}"
+
+
+def _colour(row: Row) -> str:
+    """Return what a line begins with: who trades or quotes at which side, and what is amiss."""
+    if row.kind == Kind.STATUS:
+        return _BOLD_RED if row.body[0] in _LOSSES else _YELLOW
+    return _SIDE_COLOURS.get(row.side or "", "")
 
 
 def _describe(row: Row) -> str:

@@ -246,7 +246,18 @@ def test_colour_takes_nothing_from_the_text() -> None:
         (row,) = rows(ticks)
         plain = LineFormat(symbol_width=3, colour=False)(row, 0, "A:B")
         coloured = LineFormat(symbol_width=3, colour=True)(row, 0, "A:B")
-        assert re.sub("\x1b\\[[0-9]*m", "", coloured) == plain != coloured
+        assert re.sub("\x1b\\[[0-9;]*m", "", coloured) == plain != coloured
+
+
+def test_lines_that_announce_a_loss_stand_out_from_other_statuses() -> None:
+    form = LineFormat(symbol_width=3, colour=True)
+    starts = {}
+    for what in Status:
+        (row,) = rows(record(Kind.STATUS, (what, 5, 9, 1), symbol_id=0))
+        starts[what] = form(row, 0, None).split("\x1b")[3].partition("m")[0]
+    losses = {what for what, start in starts.items() if start == "[1;31"}
+    assert losses == {Status.GAP, Status.CONNECTION_DOWN, Status.READER_EJECTED}
+    assert {start for what, start in starts.items() if what not in losses} == {"[33"}
 
 
 def test_record_that_nobody_stamped_has_no_time() -> None:
@@ -324,6 +335,43 @@ def test_overrun_tap_tells_the_exact_loss(writer: Writer) -> None:
         assert f"{lost:,} records lost, {lost:,} in all" in notice
 
 
+@pytest.mark.parametrize(
+    ("terminal", "no_color", "given", "coloured"),
+    [
+        (True, None, (), True),
+        (False, None, (), False),
+        (True, "1", (), False),
+        (True, "", (), True),
+        (False, "1", ("--color", "always"), True),
+        (True, None, ("--color=never",), False),
+        (True, None, ("--json", "--color=always"), False),
+    ],
+)
+def test_colours_are_for_terminals_unless_asked_otherwise(
+    writer: Writer, terminal: bool, no_color: str | None, given: tuple[str, ...], coloured: bool
+) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    if no_color is not None:
+        environment["NO_COLOR"] = no_color
+    reading, program = os.openpty() if terminal else os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mdsys", "tap", "--instance", writer.name, "--count=1", *given],
+        stdout=program,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+    os.close(program)
+    assert process.stderr is not None
+    with process.stderr:
+        assert "listening to" in process.stderr.readline()
+        writer.publish(0, CASES["trade"][0])
+        line = os.read(reading, 4096).decode()
+        os.close(reading)
+        assert process.wait(30) == 0
+    assert ("\x1b[31m" in line) is coloured, repr(line)
+
+
 def test_ctrl_c_ends_it_with_success(writer: Writer) -> None:
     with Tap(writer.name) as tap:
         tap.process.send_signal(signal.SIGINT)
@@ -364,7 +412,10 @@ def arguments(*given: str) -> argparse.Namespace:
 
 @pytest.mark.parametrize(
     "given",
-    [("x", "--count", "0"), ("x", "--count", "-1"), ("x", "--kind", "trad"), ("../x",), ("",)],
+    [
+        *[("x", "--count", "0"), ("x", "--count", "-1"), ("x", "--kind", "trad"), ("../x",), ("",)],
+        ("x", "--color", "sometimes"),
+    ],
 )
 def test_arguments_that_mean_nothing_are_refused(given: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit):

@@ -1,0 +1,1 @@
+"""``mdsys top``: an instance, live, in a terminal."""

@@ -1,0 +1,307 @@
+"""The view: looks twice a second, draws what has changed, and obeys keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar, Final, Protocol
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widgets import Footer, Input
+
+from mdsys.errors import MdsysError
+from mdsys.top.columns import LAYOUTS
+from mdsys.top.head import Head
+from mdsys.top.history import History
+from mdsys.top.rows import connection_rows, reader_rows, ring_rows, troubles
+from mdsys.top.screens import Sheet, help_sheet, pairs
+from mdsys.top.source import Look
+from mdsys.top.symbols import Ranking
+from mdsys.top.table import Table
+from mdsys.wording import duration, printable
+
+LOOK_S: Final = 0.5
+WIDE: Final = 150
+"""Columns from which on tables stand side by side."""
+TABLE_LINES_MIN: Final = 5
+"""A table of fewer tells nothing: then the one that has the keys stands alone."""
+
+
+SIDES: Final = (("connections", "readers", "rings"), ("hottest", "stalest"))
+"""What stands below one another in a wide terminal."""
+
+
+class Feeding(Protocol):
+    """What gives the numbers: `mdsys.top.watching.Watching`, or a test."""
+
+    @property
+    def waiting_for(self) -> str:
+        """Why the next life of the segments cannot be attached yet."""
+
+    @property
+    def serial(self) -> object:
+        """Another one when the numbers begin anew."""
+
+    def look(self) -> Look:
+        """Return the numbers as they are now."""
+
+    def ranking(self, look: Look, pattern: str) -> Ranking:
+        """Return the symbols that move most, and the silent ones."""
+
+    def explain(self, symbol: str) -> Mapping[str, Any]:
+        """Return what the daemon knows of a symbol; may take a while."""
+
+
+class Top(App[None]):
+    """``mdsys top``.
+
+    Args:
+        feeding: Where the numbers come from.
+        every_s: How often they are looked at; None: only when `tick` is called.
+    """
+
+    CSS_PATH = None
+    ENABLE_COMMAND_PALETTE = False
+    TITLE = "mdsys top"
+    CSS = """
+    Screen { background: #14171d; }
+    #body { height: 1fr; }
+    .half { width: 1fr; }
+    .hidden { display: none; }
+    #filter { dock: bottom; height: 1; border: none; background: #252b36; display: none; }
+    #filter.open { display: block; }
+    Footer { background: #14171d; }
+    Sheet { align: center middle; background: #14171d 60%; }
+    #sheet {
+        width: 92; max-width: 100%; height: auto; max-height: 90%;
+        border: round #3b4252; background: #1b1f27; padding: 1 2;
+    }
+    #sheet-body { height: auto; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "table(1)", "table", priority=True),
+        Binding("shift+tab", "table(-1)", show=False, priority=True),
+        Binding("slash", "filter", "filter"),
+        Binding("space,p", "pause", "hold"),
+        Binding("z", "zoom", "alone"),
+        Binding("question_mark,h,f1", "help", "help"),
+        Binding("escape", "clear", show=False),
+        Binding("q", "quit", "end"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
+    ]
+
+    def __init__(self, feeding: Feeding, every_s: float | None = LOOK_S) -> None:
+        super().__init__()
+        self._feeding = feeding
+        self._every_s = every_s
+        self._history = History()
+        self._head = Head()
+        self._tables = {key: Table(key, layout) for key, layout in LAYOUTS.items()}
+        self._current = next(iter(self._tables))
+        """The table that the keys are at, or come back to."""
+        self._arrangement: object = None
+        self._pattern = ""
+        self._zoomed = False
+        self._held = False
+
+    def compose(self) -> ComposeResult:
+        """Lay it out: the head, and the tables in two columns or one."""
+        yield self._head
+        with Horizontal(id="body"):
+            for place, side in enumerate(SIDES):
+                with Vertical(classes="half", id=f"side{place}"):
+                    for key in side:
+                        yield self._tables[key]
+        yield Input(placeholder="part of a name", id="filter", compact=True)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Begin."""
+        self._tables[self._current].focus()
+        self.tick()
+        if self._every_s is not None:
+            self.set_interval(self._every_s, self.tick)
+
+    def on_resize(self) -> None:
+        """Lay it out for the terminal's new size, once that has got about."""
+        self.call_after_refresh(self._arrange)
+
+    def on_descendant_focus(self) -> None:
+        """Note where a click has brought the keys."""
+        if isinstance(self.focused, Table) and self.focused.id is not None:
+            self._current = self.focused.id
+
+    @property
+    def history(self) -> History:
+        """What has been seen."""
+        return self._history
+
+    def tick(self) -> None:
+        """Look, and draw what has changed."""
+        look = self._feeding.look()
+        self._history.add(look, self._feeding.serial)
+        if not self._held:
+            self._draw()
+
+    def _draw(self) -> None:
+        look, history, pattern = self._history.look, self._history, self._pattern
+        readers, connections = reader_rows(history), connection_rows(history)
+        ranking = self._feeding.ranking(look, pattern)
+        found = troubles(history, readers, connections)
+        self._head.paused = self._held
+        self._head.show(history, found, self._feeding.waiting_for)
+        if self._head.styles.height is None or self._head.size.height != self._head.height_wanted:
+            self._head.styles.height = self._head.height_wanted
+        tables = self._tables
+        tables["rings"].show(ring_rows(history), pattern=pattern)
+        why = look.told.why or "" if readers is None else ""
+        tables["readers"].show(readers or (), f"not known: {why}" if why else "", pattern)
+        tables["connections"].show(connections, pattern=pattern)
+        tables["hottest"].show(ranking.hottest, f"of {ranking.moving:,} that move")
+        never = f", {ranking.never:,} never heard" if ranking.never else ""
+        silent = f"of {ranking.picked:,}" if ranking.stalest else "none is silent"
+        tables["stalest"].show(ranking.stalest, f"{silent}{never}")
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Decide which tables are to be seen: all, if each has room; else the one with the keys."""
+        wide = self.size.width >= WIDE
+        room = max(self.size.height - self._head.height_wanted - 1, 1)
+        stacks = SIDES if wide else (tuple(self._tables),)
+        alone = self._zoomed or room < max(map(len, stacks)) * TABLE_LINES_MIN
+        if alone:
+            heights = {self._current: room}
+        else:
+            heights = {}
+            for stack in stacks:
+                wanted = [self._tables[key].height_wanted for key in stack]
+                heights.update(zip(stack, shares(wanted, room), strict=True))
+        arrangement = wide, alone, tuple(heights.items())
+        if arrangement == self._arrangement:
+            return
+        self._arrangement = arrangement
+        for key, table in self._tables.items():
+            table.set_class(key not in heights, "hidden")
+            table.styles.height = heights.get(key, 0)
+        for place, side in enumerate(SIDES):
+            box = self.query_one(f"#side{place}")
+            box.set_class(not any(key in heights for key in side), "hidden")
+            box.styles.height = "1fr" if wide else "auto"
+        self.query_one("#side0").styles.padding = (0, 2 if wide and not alone else 0, 0, 0)
+        self.query_one("#body").styles.layout = "horizontal" if wide else "vertical"
+
+    def action_table(self, by: int) -> None:
+        """Go to the next table, which may have to be shown first."""
+        if isinstance(self.screen, Sheet):
+            return
+        names = list(self._tables)
+        self._current = names[(names.index(self._current) + by) % len(names)]
+        self._arrange()
+        self._tables[self._current].focus()
+
+    def action_pause(self) -> None:
+        """Hold the screen still, or let it go on."""
+        self._held = not self._held
+        self._draw()
+
+    def action_zoom(self) -> None:
+        """Show one table, or all."""
+        self._zoomed = not self._zoomed
+        self._arrange()
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.push_screen(help_sheet())
+
+    def action_filter(self) -> None:
+        """Ask for a filter."""
+        box = self.query_one("#filter", Input)
+        box.add_class("open")
+        box.focus()
+
+    def action_clear(self) -> None:
+        """Take the filter away."""
+        self.query_one("#filter", Input).value = ""
+        self._close_filter()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while it is typed."""
+        self._pattern = event.value.strip()
+        self._draw()
+
+    def on_input_submitted(self) -> None:
+        """Leave it as it is."""
+        self._close_filter()
+
+    def _close_filter(self) -> None:
+        box = self.query_one("#filter", Input)
+        if box.has_focus:
+            self._tables[self._current].focus()
+        box.set_class(bool(self._pattern), "open")
+
+    def on_table_chosen(self, event: Table.Chosen) -> None:
+        """Explain a row."""
+        if event.key in ("hottest", "stalest"):
+            symbol = event.row.symbol
+            sheet = Sheet(symbol, Text("asking the daemon ..."))
+            self.push_screen(sheet)
+            self.run_worker(lambda: self._ask(sheet, symbol), thread=True)
+            return
+        rows = [
+            (name.replace("_", " "), _plain(value)) for name, value in asdict(event.row).items()
+        ]
+        self.push_screen(Sheet(rows[0][0], pairs(rows)))
+
+    def _ask(self, sheet: Sheet, symbol: str) -> None:
+        """Ask the daemon about a symbol, in a thread: it may have much to do."""
+        try:
+            body = pairs(explained(self._feeding.explain(symbol)))
+        except MdsysError as error:
+            body = Text(str(error))
+        self.call_from_thread(self._show, sheet, body)
+
+    def _show(self, sheet: Sheet, body: Text) -> None:
+        if sheet.is_attached:
+            sheet.show(body)
+
+
+def shares(wanted: Sequence[int], room: int) -> list[int]:
+    """Share lines out: nobody gets more than it wants while another wants more.
+
+    What nobody wants is the last one's.
+    """
+    given = [0] * len(wanted)
+    left = room
+    for place in sorted(range(len(wanted)), key=wanted.__getitem__):
+        waiting = len(wanted) - sum(each > 0 for each in given)
+        given[place] = min(wanted[place], left // waiting)
+        left -= given[place]
+    given[-1] += left
+    return given
+
+
+def explained(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what ``mdsys ctl status SYMBOL`` knows, as pairs."""
+    rows = [("state", _plain(answer["state"])), ("why", _plain(answer["why"]))]
+    if answer.get("remedy"):
+        rows.append(("remedy", _plain(answer["remedy"])))
+    for stream in answer["streams"]:
+        last = stream["last_tick_s"]
+        ago = "no tick yet" if last is None else f"last tick {duration(last * 1e9)} ago"
+        stale = ", stale" if stream["stale"] else ""
+        rows.append((stream["channel"], f"{stream['state']}, {ago}{stale}"))
+    if (connection := answer.get("connection")) is not None:
+        words = f"{connection['connection']}, {connection['state']}, {connection['url']}"
+        rows.append(("connection", _plain(words)))
+    return rows
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "-" if value is None else printable(str(value))

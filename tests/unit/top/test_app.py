@@ -1,0 +1,406 @@
+"""The view: real widgets, keys pressed by Textual's pilot, numbers made by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from mdsys.errors import NotRunning
+from mdsys.top.app import Top, shares
+from mdsys.top.daemon_words import Told, told
+from mdsys.top.head import DEAD
+from mdsys.top.lines import STYLES
+from mdsys.top.screens import Sheet
+from mdsys.top.table import Table
+from tests.tops import Fed, feed, later, look, mark, reader, ring, status, symbol
+
+Play = Callable[[Pilot[None], Top, Fed], Awaitable[None]]
+
+
+def show(play: Play, fed: Fed | None = None, size: tuple[int, int] = (170, 50)) -> None:
+    """Run the view, and what a test does with it; no clock moves it."""
+
+    async def run() -> None:
+        feeding = fed or Fed()
+        app = Top(feeding, every_s=None)
+        async with asyncio.timeout(20), app.run_test(size=size) as pilot:
+            await pilot.pause()
+            await play(pilot, app, feeding)
+
+    asyncio.run(run())
+
+
+def screen(app: Top) -> list[str]:
+    """Return what stands on the terminal, line by line."""
+    strips = app.screen._compositor.render_strips()
+    return ["".join(segment.text for segment in each) for each in strips]
+
+
+def line_with(app: Top, words: str) -> str:
+    """Return the first line that holds some words."""
+    found = [line for line in screen(app) if words in line]
+    assert found, f"{words!r} is not in\n" + "\n".join(screen(app))
+    return found[0]
+
+
+def tone_of(app: Top, words: str) -> str:
+    """Return in which tone some words are drawn."""
+    for strip in app.screen._compositor.render_strips():
+        for segment in strip:
+            if words in segment.text and segment.style is not None:
+                return next(t for t, s in STYLES.items() if s.color == segment.style.color)
+    raise AssertionError(words)
+
+
+async def tick(pilot: Pilot[None], app: Top, fed: Fed, **changes: Any) -> None:
+    """Let half a second pass."""
+    fed.next = later(fed.next, **changes)
+    app.tick()
+    await pilot.pause()
+
+
+def rows(app: Top, key: str) -> list[Any]:
+    return list(app.query_one(f"#{key}", Table).rows)
+
+
+def test_everything_is_to_be_seen_in_a_wide_terminal() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await tick(pilot, app, fed, rings=[ring(0, head=36_000), ring(1)])
+        text = "\n".join(screen(app))
+        for words in (
+            *("mdsys top  unit", "running for 2 h 14 min", "nothing amiss", "socket → ring"),
+            *("connections", "readers", "rings", "hottest symbols", "stalest symbols"),
+            *("binance", "strategy-1", "BINANCE:BTCUSDT", "61540.01", "BINANCE:XLMUSDT"),
+            *("301 streams, 300 ticking", "help", "end"),
+        ):
+            assert words in text
+        assert "52,000" in line_with(app, "52,000")  # 26,000 in half a second
+
+    show(play)
+
+
+@pytest.mark.parametrize("size", [(40, 10), (80, 24), (100, 60), (150, 30), (300, 80)])
+def test_nothing_is_wider_or_higher_than_the_terminal(size: tuple[int, int]) -> None:
+    many = Fed(look(connections=[mark(i) for i in range(1, 60)], rings=[ring(i) for i in range(9)]))
+
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        for _ in range(5):
+            await tick(pilot, app, fed)
+            await pilot.press("tab")
+        lines = screen(app)
+        assert len(lines) == size[1]
+        assert {len(line) for line in lines} == {size[0]}
+        assert any("─" in line for line in lines), "a table is to be seen"
+
+    show(play, many, size)
+
+
+def test_small_terminal_shows_the_table_that_has_the_keys() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        seen = []
+        for _ in range(6):
+            titles = ("connections", "readers", "rings", "hottest symbols", "stalest symbols")
+            there = [each for each in titles if any(f"─ {each}" in line for line in screen(app))]
+            assert len(there) == 1
+            seen += there
+            await pilot.press("tab")
+            await pilot.pause()
+        assert seen[:5] == ["connections", "readers", "rings", "hottest symbols", "stalest symbols"]
+        assert seen[5] == "connections"
+        await pilot.press("shift+tab", "shift+tab")
+        await pilot.pause()
+        assert line_with(app, "─ stalest symbols")
+
+    show(play, size=(80, 24))
+
+
+def test_terminal_that_changes_its_size_is_followed() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert not any("─ readers" in line for line in screen(app))
+        await pilot.resize_terminal(170, 50)
+        await pilot.pause()
+        assert {len(line) for line in screen(app)} == {170}
+        assert line_with(app, "─ readers")
+
+    show(play)
+
+
+def test_one_table_alone_and_all_again() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await pilot.press("tab", "z")
+        await pilot.pause()
+        assert line_with(app, "─ readers")
+        assert not any("─ connections" in line for line in screen(app))
+        await pilot.press("z")
+        await pilot.pause()
+        assert line_with(app, "─ connections")
+
+    show(play)
+
+
+def test_keys_sort_and_reverse() -> None:
+    names = Fed(look(connections=[mark(1, records=9), mark(2, records=500), mark(3, records=70)]))
+
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        def order() -> list[int]:
+            return [row.connection for row in rows(app, "connections")]
+
+        grown = [mark(1, records=9), mark(2, records=900), mark(3, records=100)]
+        await tick(pilot, app, fed, connections=grown)
+        assert order() == [1, 2, 3]
+        await pilot.press("r")
+        assert order() == [3, 2, 1]
+        await pilot.press("right", "right", "right", "right")
+        await pilot.pause()
+        assert "records/s▾" in line_with(app, "records/s▾")
+        assert order() == [2, 3, 1]
+        await pilot.press("r")
+        await pilot.pause()
+        assert order() == [1, 3, 2]
+        assert line_with(app, "records/s▴")
+        await pilot.press("left", "left", "left", "left")
+        assert order() == [1, 2, 3]
+
+    show(play, names)
+
+
+def test_click_sorts_by_a_column_and_picks_a_row() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        fed.hottest = [symbol("BINANCE:B", rate=9.0), symbol("BINANCE:A", rate=5.0)]
+        await tick(pilot, app, fed)
+        await pilot.click("#hottest", offset=(3, 1))
+        assert [row.symbol for row in rows(app, "hottest")] == ["BINANCE:A", "BINANCE:B"]
+        await pilot.click("#hottest", offset=(3, 3))
+        assert app.query_one("#hottest", Table).cursor == 1
+        assert app.focused is app.query_one("#hottest")
+
+    show(play)
+
+
+def test_cursor_stays_in_sight_and_within_the_rows() -> None:
+    many = Fed(look(connections=[mark(i) for i in range(1, 61)]))
+
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        table = app.query_one("#connections", Table)
+        await pilot.press("end")
+        await pilot.pause()
+        assert table.cursor == 59
+        assert line_with(app, "  60  binance")
+        assert not any("   1  binance" in line for line in screen(app))
+        await pilot.press("down", "pageup", "pageup", "pageup", "pageup", "pageup", "up")
+        await pilot.pause()
+        assert table.cursor == 0
+        assert line_with(app, "   1  binance")
+        await pilot.press("end")
+        await tick(pilot, app, fed, connections=[mark(1)])
+        assert table.cursor == 0, "the others have gone"
+
+    show(play, many)
+
+
+def test_filter_is_applied_while_it_is_typed_and_taken_away_by_escape() -> None:
+    two = look(connections=[mark(1), mark(2, state="waiting")])
+
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await pilot.press("slash", *"wait")
+        await pilot.pause()
+        assert [row.connection for row in rows(app, "connections")] == [2]
+        assert "1 of 2" in line_with(app, "─ connections")
+        assert fed.patterns[-1] == "wait", "symbols are picked before they are ranked"
+        await pilot.press("enter", "down")
+        assert app.focused is app.query_one("#connections")
+        assert [row.connection for row in rows(app, "connections")] == [2]
+        await pilot.press("escape")
+        await pilot.pause()
+        assert len(rows(app, "connections")) == 2
+        assert fed.patterns[-1] == ""
+
+    show(play, Fed(two))
+
+
+def test_keys_of_the_view_are_text_in_the_filter() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await pilot.press("slash", *"qzp")
+        await pilot.pause()
+        assert app.is_running
+        assert fed.patterns[-1] == "qzp"
+
+    show(play)
+
+
+def test_held_screen_stands_still_while_numbers_are_gathered() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await pilot.press("space")
+        await pilot.pause()
+        assert line_with(app, "paused")
+        before = screen(app)
+        await tick(pilot, app, fed, rings=[ring(0, head=99_999)])
+        assert screen(app) == before
+        assert app.history.look is fed.next
+        await pilot.press("space")
+        await pilot.pause()
+        assert not any("paused" in line for line in screen(app))
+        assert screen(app) != before
+
+    show(play)
+
+
+def test_help_names_the_keys_and_any_of_them_takes_it_away() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert isinstance(app.screen, Sheet)
+        assert line_with(app, "filter every table")
+        await tick(pilot, app, fed)
+        await pilot.press("tab", "escape")
+        await pilot.pause()
+        assert not isinstance(app.screen, Sheet)
+
+    show(play)
+
+
+ANSWER: Mapping[str, Any] = {
+    "state": "confirmed",
+    "why": "binance has confirmed it and has sent no trade yet",
+    "remedy": None,
+    "streams": [{"channel": "trade", "state": "confirmed", "last_tick_s": None, "stale": True}],
+    "connection": {"connection": 3, "state": "ready", "url": "wss://x"},
+}
+
+
+def test_symbol_is_explained_by_the_daemon() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        fed.answers["BINANCE:XLMUSDT"] = ANSWER
+        app.query_one("#stalest").focus()
+        await pilot.press("enter")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert line_with(app, "has sent no trade yet")
+        assert line_with(app, "no tick yet, stale")
+
+    show(play)
+
+
+def test_daemon_that_cannot_explain_is_quoted() -> None:
+    class Silent(Fed):
+        def explain(self, symbol: str) -> Mapping[str, Any]:
+            raise NotRunning("no daemon of instance 'unit' can be reached")
+
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        app.query_one("#stalest").focus()
+        await pilot.press("enter")
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert line_with(app, "can be reached")
+
+    show(play, Silent())
+
+
+def test_connection_is_explained_by_its_venues_words() -> None:
+    denied = Fed(look(connections=[mark(1, state="denied", words="token has expired")]))
+
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await pilot.press("enter")
+        await pilot.pause()
+        assert line_with(app, "token has expired")
+
+    show(play, denied)
+
+
+def test_dead_daemon_is_said_in_the_head_and_its_numbers_stay() -> None:
+    dead = look(state="dead", feeds=[feed(up=0)], told=Told(None, None, "the daemon is dead"))
+
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        assert DEAD in line_with(app, "mdsys top")
+        assert tone_of(app, DEAD) == "bad"
+        assert "not known: the daemon is dead" in line_with(app, "─ readers")
+        assert line_with(app, "gone")
+        assert [row.head for row in rows(app, "rings")] == [10_000, 10_000]
+
+    show(play, Fed(dead))
+
+
+def test_next_life_begins_with_a_fresh_history() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        fed.waiting_for = "instance 'unit' is not there"
+        await tick(pilot, app, fed, state="replaced")
+        assert "waiting for its next start" in line_with(app, "mdsys top")
+        fed.waiting_for, fed.serial = "", object()
+        await tick(pilot, app, fed, state="running", rings=[ring(0, head=5)])
+        assert "running" in line_with(app, "mdsys top")
+        assert app.history.seconds == 0
+        assert len(rows(app, "rings")) == 1
+
+    show(play)
+
+
+def test_colour_is_for_what_is_wrong() -> None:
+    lossy = look(connections=[mark(1), mark(2, state="denied")], told=told([reader()], status()))
+
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        assert tone_of(app, "denied") == "warn"  # the line of troubles, first
+        worse = told([reader(lost=1_204)], status())
+        await tick(pilot, app, fed, told=worse)
+        assert tone_of(app, "1,204 lost") == "warn"
+        bad = [
+            segment.text
+            for strip in app.screen._compositor.render_strips()
+            for segment in strip
+            if segment.style is not None and segment.style.color == STYLES["bad"].color
+        ]
+        assert sorted(text.strip() for text in bad) == ["1,204", "denied"]
+
+    show(play, Fed(lossy))
+
+
+def test_unchanged_lines_are_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await tick(pilot, app, fed)
+        drawn: list[Any] = []
+        for table in app.query(Table):
+            monkeypatch.setattr(table, "refresh", lambda *regions, **_: drawn.extend(regions))
+        app.tick()
+        assert drawn == []
+        fed.hottest = [symbol("BINANCE:BTCUSDT", rate=13.0)]
+        app.tick()
+        assert [(each.y, each.height) for each in drawn] == [(2, 1)]
+
+    show(play)
+
+
+def test_names_that_are_too_long_are_cut_and_wide_ones_stay_aligned() -> None:
+    names = [f"BINANCE:{'X' * 200}", "KRAKEN:日本円/USD"]
+
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        fed.hottest = [symbol(name) for name in names]
+        await tick(pilot, app, fed)
+        assert "…" in line_with(app, "XXXX")
+        strips = app.screen._compositor.render_strips()
+        assert {strip.cell_length for strip in strips} == {170}
+
+    show(play)
+
+
+def test_q_and_ctrl_c_end_it() -> None:
+    for key in ("q", "ctrl+c"):
+
+        async def play(pilot: Pilot[None], app: Top, fed: Fed, key: str = key) -> None:
+            await pilot.press(key)
+            await pilot.pause()
+            assert app.return_code == 0
+
+        show(play)
+
+
+def test_lines_are_shared_out_and_all_used() -> None:
+    assert shares([4, 4, 60], 40) == [4, 4, 32]
+    assert shares([60, 60], 41) == [20, 21]
+    assert shares([3, 3], 40) == [3, 37]
+    for wanted in ([1], [5, 90, 7], [50, 50, 50, 50, 50]):
+        assert sum(shares(wanted, 30)) == 30
