@@ -21,7 +21,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +34,7 @@ from mdsys.counters.counters import read_counters, total
 from mdsys.record.record import Ticks
 from mdsys.ring.segment import ROOT_DIR, map_file, segment_path
 from tests.daemons import Daemon, instance
+from tests.footprints import Footprint, footprint
 
 CONNECTIONS = 50
 RATE = 100_000
@@ -44,8 +44,6 @@ PATIENCE_S = 180.0
 """For what takes seconds on a quiet machine."""
 LOOKS_MAX = 20
 """How often descriptors are counted before one more is called a leak."""
-MEMORY_SLACK_KIB = 12 * 1024
-"""What allocators may keep beside what they had."""
 RESTART_S = (8.0, 25.0)
 """Between two kills in a long run: Binance allows 300 attempts to connect in five minutes, and a
 feed's successor makes 13."""
@@ -226,30 +224,6 @@ class Cost:
         return self.cpu_ns / max(self.records, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """What a process holds."""
-
-    memory_kib: int
-    """Its own, without what it shares."""
-    descriptors: int
-    targets: str = field(default="", compare=False)
-
-
-def footprint(pid: int) -> Footprint:
-    """Return what a process holds now."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    found = re.search(r"RssAnon:\s+(\d+) kB", status)
-    assert found is not None
-    targets = []
-    for each in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):  # closed meanwhile
-            targets.append(re.sub(r"\d+", "N", str(each.readlink())))
-    counts = sorted(Counter(targets).items())
-    shown = ", ".join(f"{count} {target}" for target, count in counts)
-    return Footprint(int(found.group(1)), len(targets), shown)
-
-
 @dataclass
 class Stage:
     """Everything that runs."""
@@ -340,14 +314,12 @@ class Stage:
         for pid in self._pids():
             then, now = self.footprints[pid], footprint(pid)
             for _ in range(LOOKS_MAX):  # one may be open for a moment: a request, a spare's start
-                if now.descriptors <= then.descriptors + 1:
+                if not now.has_more_descriptors(then):
                     break
                 self.read(0.5)
                 now = footprint(pid)
-            # A leak at each kill is two by now; one may still be under way.
-            assert now.descriptors <= then.descriptors + 1, f"process {pid}: {then} -> {now}"
-            grown = now.memory_kib - then.memory_kib
-            assert grown <= MEMORY_SLACK_KIB + then.memory_kib // 10, f"{pid}: {then} -> {now}"
+            assert not now.has_more_descriptors(then), f"process {pid}: {then} -> {now}"
+            assert not now.has_more_memory(then), f"process {pid}: {then} -> {now}"
 
     def check_ledger(self) -> None:
         """Hold the reader's counts to the conservation law, and the trade ids to theirs."""
