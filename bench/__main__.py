@@ -17,6 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from bench.lib import BIN_DIR, ROOT, Context, Result, Skipped, choose_cores, isolated_cores
+from mdsys.progress import Progress
 
 MODULES = (
     "bench_ring_latency",
@@ -38,6 +39,9 @@ MODULES = (
     "bench_ingest_latency",
     "bench_scale",
     "bench_subscribe",
+    "bench_top",
+    "bench_counter",
+    "bench_metrics",
 )
 GOALS: dict[str, tuple[str, float]] = {
     "ring.latency_p50": ("<=", 1.15),
@@ -65,6 +69,10 @@ GOALS: dict[str, tuple[str, float]] = {
     "ingest.spin_p50_vs_epoll": ("<=", 1.3),
     "scale.symbols_50000": ("<=", 1.25),
     "subscribe.50000": ("<=", 1.1),
+    "top.cpu": ("<=", 1.0),
+    "metrics.scrape": ("<=", 1.0),
+    "counter.count": ("<=", 1.0),
+    "counter.histogram": ("<=", 1.0),
     "kill.first_tick": ("<=", 1.0),
     "decode.binance_trade": (">=", 20.0),
     "decode.binance_quote": (">=", 20.0),
@@ -143,10 +151,12 @@ def run_all(
     print(f"{'':30} {'value':>10} {'unit':8} {'ratio':>7} {'goal':>8}     rounds, yardstick")
     results: list[Result] = []
     failed = False
+    progress = Progress("bench")
     for module, names in chosen:
         context.wanted = names
         try:
-            lines = module.run(context)
+            with progress.during(f"{module.NAMES[0].partition('.')[0]}: {', '.join(names)}"[:90]):
+                lines = module.run(context)
         except Skipped as reason:
             print(f"{module.NAMES[0]:30} skipped: {reason}", flush=True)
             continue
