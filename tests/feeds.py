@@ -174,16 +174,25 @@ class FeedMemory:
             self.symbols.add(b"BINANCE:" + name.encode(), index % ring_count, 8, 8)
         self.cache = _native.Cache(cache, True)
         self.counter_segment = _native.Counters(counters, True)
-        self.writers = {
-            index: _native.RingWriter(ring, os.getpid(), 1, time.time_ns())
-            for index, ring in enumerate(rings)
-        }
-        self.feed = Feed(self.writers, self.counter_segment, 0, patience_ns)
-        self.venue = VenueFeed(
-            self.feed, "binance_spot", "BINANCE", names, self.symbols, self.cache
-        )
+        self._names = names
+        self.maps = rings
+        self._patience_ns = patience_ns
+        self.take_over()
         self.rings = [_native.Ring(ring) for ring in rings]
         self._poller = _consume.Poller(self.rings)
+
+    def take_over(self) -> None:
+        """Be a feed process that begins (mdsys.feed.memory); the one before publishes no more."""
+        self.writers = {
+            index: _native.RingWriter(ring, os.getpid(), 1, time.time_ns())
+            for index, ring in enumerate(self.maps)
+        }
+        for writer in self.writers.values():
+            writer.repair(self.cache, self.symbols)
+        self.feed = Feed(self.writers, self.counter_segment, 0, self._patience_ns)
+        self.venue = VenueFeed(
+            self.feed, "binance_spot", "BINANCE", self._names, self.symbols, self.cache
+        )
 
     def new_page(self, reader: int, name: bytes = b"test") -> mmap.mmap:
         """Return a reader's page as the daemon lays it out, not added to the feed yet."""

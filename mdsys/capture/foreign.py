@@ -185,8 +185,8 @@ def foreign_source(path: Path, venue: str | None) -> ForeignSource:
     name = venue or _guess(path)
     if name is None:
         raise CaptureError(
-            f"{path}: nothing in it tells whose frames these are: say --venue, one of "
-            f"{', '.join(DIALECTS)}"
+            f"{path}: nothing in it tells whose frames these are: say it (--venue, in Python "
+            f"venue=), one of {', '.join(DIALECTS)}; or it is of a venue that is not read"
         )
     if name not in DIALECTS:
         raise CaptureError(f"{name}: its recordings are not read; there are {', '.join(DIALECTS)}")

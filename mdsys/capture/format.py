@@ -7,8 +7,10 @@ grows, so a file is whole up to where its writer was killed, or the disk was ful
 
 from __future__ import annotations
 
+import calendar
 import json
 import os
+import re
 import struct
 import time
 from collections.abc import Iterator, Mapping
@@ -31,6 +33,8 @@ ENTRY_SIZE_MAX: Final = 256 << 20
 """More than any entry: a book's REST answer has at most 64 MiB."""
 _ENTRY: Final = struct.Struct("<IIQqII")
 assert _ENTRY.size == ENTRY_SIZE
+_NAME: Final = re.compile(r"(.+)\.feed\d+\.(\d{8}T\d{6})\.(\d{9})" + re.escape(SUFFIX))
+_STAMP: Final = "%Y%m%dT%H%M%S"
 
 
 class CaptureError(MdsysError):
@@ -66,6 +70,25 @@ def entry(
     """Return one entry as a file holds it."""
     head = _ENTRY.pack(len(payload), kind, 0, ts_recv, connection, socket)
     return head + payload + bytes(-len(payload) % 8)
+
+
+def file_name(instance: str, feed: int, began_ns: int) -> str:
+    """Return what a file is called; those of a feed sort by it."""
+    stamp = time.strftime(_STAMP, time.gmtime(began_ns // 10**9))
+    return f"{instance}.feed{feed}.{stamp}.{began_ns % 10**9:09d}{SUFFIX}"
+
+
+def newest_ns(folder: Path, instance: str) -> int:
+    """Return when the newest of an instance's files in a folder began, by its name; 0: none."""
+    found = [_NAME.fullmatch(path.name) for path in folder.iterdir()]
+    return max(
+        (
+            calendar.timegm(time.strptime(each[2], _STAMP)) * 10**9 + int(each[3])
+            for each in found
+            if each is not None and each[1] == instance
+        ),
+        default=0,
+    )
 
 
 def json_entry(kind: Kind, fields: Mapping[str, Any], ts_recv: int = 0, **to: int) -> bytes:

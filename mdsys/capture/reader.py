@@ -74,7 +74,7 @@ class Capture:
         Args:
             symbols: ``VENUE:SYMBOL`` names; None: all. Statuses of their rings always come, too.
             start: Records received before are left out.
-            end: Those received after, as well.
+            end: Those received then or after, as well: days that meet share no record.
             rings: Of these rings alone.
 
         Raises:
@@ -86,7 +86,7 @@ class Capture:
             ids = [each.id for each in chosen]
             own = {each.ring for each in chosen}
             rings = own if rings is None else own.intersection(rings)
-        return CaptureReader(self.source, ids, rings, _ns(start, 0), _ns(end, NEVER - 1))
+        return CaptureReader(self.source, ids, rings, _ns(start, 0), _ns(end, NEVER))
 
     def _symbol(self, name: str) -> SymbolInfo:
         if (found := self.symbols.get(name)) is None:
@@ -108,7 +108,7 @@ class CaptureReader:
         end_ns: int,
     ) -> None:
         self._sink = Sink(ids)
-        self._end_ns = end_ns
+        self._last_ns = end_ns - 1
         self._merge = Merge(
             source,
             lambda _name, number, *_: (number, 0),
@@ -123,6 +123,15 @@ class CaptureReader:
     def lost(self) -> int:
         """Entries, frames nearly all of them, that the recorder was too slow for."""
         return sum(engine.lost for engine in self._merge.engines)
+
+    @property
+    def ignored(self) -> int:
+        """Frames so far that no record could be made of, of whatever symbol.
+
+        Their event is none that mdsys reads (an ``aggTrade``, a ``kline``), their symbol is not
+        known, or they are malformed.
+        """
+        return sum(engine.ignored for engine in self._merge.engines)
 
     @property
     def mismatches(self) -> int:
@@ -153,7 +162,7 @@ class CaptureReader:
 
     def _decode(self) -> bool:
         while not len(self._sink):
-            if not self._merge.run(self._end_ns):
+            if not self._merge.run(self._last_ns):
                 return False
         return True
 

@@ -20,11 +20,12 @@ from typing import Any, Final
 
 from mdsys import __version__, _native
 from mdsys._capture import CaptureRing
-from mdsys.capture.format import SUFFIX, FileWriter, Kind, json_entry
+from mdsys.capture.format import FileWriter, Kind, file_name, json_entry, newest_ns
 from mdsys.errors import HostError, LayoutError, MdsysError, NotRunning
 from mdsys.ring.control_client import half_made
 from mdsys.ring.control_socket import NoDaemon, Question, ask, connect
 from mdsys.ring.segment import ROOT_DIR, map_file, not_there, segment_path
+from mdsys.wording import plural
 
 LOOK_S: Final = 0.005
 """Between two looks at rings that were empty: 64 MiB last longer at any rate."""
@@ -49,6 +50,16 @@ class Counts:
     files: list[Path] = field(default_factory=list)
     written: int = 0
     """Bytes in files that are closed."""
+    newest_ns: int = 0
+    """When the newest file began."""
+
+    def next_ns(self, now_ns: int) -> int:
+        """Return when the next file begins: later than those before, though the clock was set back.
+
+        By this files are read in the order in which they were written.
+        """
+        self.newest_ns = max(now_ns, self.newest_ns + 1)
+        return self.newest_ns
 
 
 class _FeedTape:
@@ -135,9 +146,9 @@ class _FeedTape:
     def _next_file(self) -> None:
         self.close("goes on in the next file")
         now_ns = time.time_ns()
-        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now_ns // 10**9))
-        name = f"{self._head['instance']}.feed{self.feed}.{stamp}.{now_ns % 10**9:09d}{SUFFIX}"
-        self._file = FileWriter(self._out / name, {**self._head, "began_ns": now_ns})
+        began_ns = self._counts.next_ns(now_ns)
+        path = self._out / file_name(self._head["instance"], self.feed, began_ns)
+        self._file = FileWriter(path, {**self._head, "began_ns": began_ns})
         self._counts.files.append(self._file.path)
         self._begun = self._asked = False
         self._day = now_ns // _DAY_NS
@@ -223,7 +234,7 @@ class Recorder:
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         out.mkdir(parents=True, exist_ok=True)
-        self.counts = Counts()
+        self.counts = Counts(newest_ns=newest_ns(out, instance))
         self._instance = instance
         self._out = out
         self._file_size = file_size
@@ -300,7 +311,8 @@ class Recorder:
                 tape.hang_up()
             raise
         self._tapes = tapes
-        self._say(f"recording {feed_count} feeds of instance {self._instance}, into {self._out}")
+        feeds = plural(feed_count, "feed")
+        self._say(f"recording {feeds} of instance {self._instance}, into {self._out}")
 
     def _watch(self, timeout_s: float) -> None:
         """Wait a moment; see whether the daemon is gone."""
@@ -335,6 +347,6 @@ class Recorder:
         size = self.counts.written + sum(tape.size for tape in self._tapes)
         return (
             f"{self.counts.frames:,} frames, {self.counts.raw_size / 1e6:,.1f} MB, "
-            f"{size / 1e6:,.1f} MB on disk in {len(self.counts.files)} files, "
+            f"{size / 1e6:,.1f} MB on disk in {plural(len(self.counts.files), 'file')}, "
             f"{self.counts.lost:,} lost"
         )

@@ -30,6 +30,7 @@ from mdsys.errors import HostError
 from mdsys.ring.control_socket import socket_path
 from mdsys.ring.lock import start_ticks
 from mdsys.ring.segment import ROOT_DIR, Geometry, Instance, map_file, open_instance, segment_path
+from mdsys.wording import plural
 
 BEAT_S: Final = 0.05
 TURN_S: Final = 0.002
@@ -53,6 +54,8 @@ class Summary:
     """What a replay has done."""
 
     frames: int = 0
+    ignored: int = 0
+    """Of them those that no record could be made of; see ``CaptureReader.ignored``."""
     records: int = 0
     first_ns: int = 0
     now_ns: int = 0
@@ -65,9 +68,10 @@ class Summary:
         took_s = time.monotonic() - self.started_s if self.started_s else 0.0
         span_s = max(self.now_ns - self.first_ns, 0) / 1e9
         speed = f", {span_s / took_s:,.1f} times as fast as recorded" if took_s > 0 else ""
+        ignored = f" ({self.ignored:,} ignored: they hold nothing that is read)"
         return (
-            f"{self.frames:,} frames, {self.records:,} records of {span_s:,.1f} s in "
-            f"{took_s:,.1f} s{speed}"
+            f"{self.frames:,} frames{ignored if self.ignored else ''}, {self.records:,} records "
+            f"of {span_s:,.1f} s in {took_s:,.1f} s{speed}"
         )
 
 
@@ -249,7 +253,7 @@ class Replay:
         beating = asyncio.create_task(self._beat())
         try:
             if self._reader_count:
-                say(f"waiting for {self._reader_count} readers")
+                say(f"waiting for {plural(self._reader_count, 'reader')}")
             while not (self._stop.is_set() or self._are_readers_there()):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), BEAT_S / 5)
@@ -324,6 +328,7 @@ class Replay:
         summary = self.summary
         engines = self._merge.engines
         summary.frames = sum(engine.frames for engine in engines)
+        summary.ignored = sum(engine.ignored for engine in engines)
         summary.now_ns = max(engine.clock_ns for engine in engines)
         summary.records = sum(ring.head for ring in self._instance.rings) - self._first
 

@@ -51,9 +51,12 @@ def checked_instance(text: str) -> str:
 def _speed(text: str) -> float | None:
     if text == "max":
         return None
-    speed = float(text)
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
     if not 0 < speed < float("inf"):
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0, or max")
     return speed
 
 

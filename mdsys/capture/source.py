@@ -102,6 +102,11 @@ class FeedStream:
         return self._ended == CONTINUES
 
     def _left(self, told: Mapping[str, Any]) -> dict[int, int]:
+        """Return how far the process came in each ring, by what the next one that tells has found.
+
+        That one tells of all from its ``first`` on. Either nobody was in between, or those who were
+        did not come to tell the recorder, who had been ``told`` of one before them.
+        """
         own = {each["ring"]: each for each in told["rings"]}
         for file in self.files[self._at + 1 :]:
             if file.begin is None or file.begin["process"] == told["process"]:
@@ -110,7 +115,7 @@ class FeedStream:
                 each["ring"]: each["first"] - own[each["ring"]]["next"]
                 for each in file.begin["rings"]
                 if each["ring"] in own
-                and each["epoch"] == own[each["ring"]]["epoch"] + 1
+                and (each.get("told") or each["epoch"] == own[each["ring"]]["epoch"] + 1)
                 and each["first"] >= own[each["ring"]]["next"]
             }
         return {}

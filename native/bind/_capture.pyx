@@ -25,6 +25,8 @@ cdef extern from "feed.h" nogil:
     const int MD_FRAME_MALFORMED
     const int MD_FRAME_TOO_LONG
     const int MD_FRAME_OK
+    const int MD_FRAME_CONTROL
+    const int MD_FRAME_VALUE
     struct md_record:
         uint32_t symbol_id
         uint8_t kind
@@ -395,6 +397,7 @@ cdef class Engine:
     cdef md_audience *audiences
     cdef md_counter_block *counters
     cdef list numbers  # of the rings
+    cdef size_t tap_count  # of the rings those that are ours; counted apart: gc may clear lists
     cdef dict ids      # recorded -> ours
     cdef list venues
     cdef Place *places
@@ -404,6 +407,7 @@ cdef class Engine:
     cdef readonly int64_t next_ns
     cdef readonly uint32_t next_connection
     cdef readonly uint64_t frames
+    cdef readonly uint64_t ignored
     cdef readonly uint64_t skipped
     cdef readonly uint64_t mismatches
     cdef readonly uint64_t lost
@@ -438,11 +442,13 @@ cdef class Engine:
         free(self.places)
 
     cdef void free_rings(self) noexcept:
+        cdef size_t i
         if not self.live and self.rings != NULL:
-            for i in range(len(self.numbers)):
-                md_tap_destroy(&self.rings[<size_t>i])
+            for i in range(self.tap_count):
+                md_tap_destroy(&self.rings[i])
             free(self.rings)
             self.rings = NULL
+            self.tap_count = 0
 
     cdef md_tap *tap(self, size_t place) noexcept:
         return <md_tap *>self.rings[place].header
@@ -535,6 +541,10 @@ cdef class Engine:
         self.frames += 1
         venue.feed.wish_count = 0
         result = venue.decode(&venue.feed, payload, entry.size, entry.ts_recv, &place.socket)
+        if (result != MD_FRAME_OK and result != MD_FRAME_CONTROL
+                and result != MD_FRAME_VALUE  # the decoder has told of it in the ring
+                and (self.live or self.sink.sink.open)):
+            self.ignored += 1
         if ((result == MD_FRAME_MALFORMED or result == MD_FRAME_TOO_LONG)
                 and not venue.feed.books_by_rest):  # as FrameListener.tear
             md_book_unsync_socket(&venue.feed, &place.socket, entry.ts_recv, False)
@@ -648,6 +658,7 @@ cdef class Engine:
                     raise LayoutError(f"a captured ring of {depth} records")
                 if md_tap_create(&self.rings[len(self.numbers)], depth, &self.sink.sink) != 0:
                     raise MemoryError
+                self.tap_count += 1
                 self.tap(<size_t>len(self.numbers)).wanted = (
                     self.wanted is None or number in self.wanted)
                 self.numbers.append(number)

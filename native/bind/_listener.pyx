@@ -184,6 +184,7 @@ cdef extern from "feed.h" nogil:
         md_connection *connection) nogil
     const md_cell *md_cache_cell(const md_cache_header *cache, uint32_t symbol_id)
     uint64_t md_load_acquire_u64(const uint64_t *at)
+    void md_store_release_u64(uint64_t *to, uint64_t value)
     void md_store_relaxed_i64(int64_t *to, int64_t value)
     void md_store_relaxed_u64(uint64_t *to, uint64_t value)
     void md_store_relaxed_u32(uint32_t *to, uint32_t value)
@@ -270,6 +271,8 @@ cdef extern from "capture.h" nogil:
     const int MD_CAPTURE_EXPECT
     struct md_capture_header:
         uint64_t magic, size, data_offset, head, number, lost_entries, lost_bytes, tail
+        uint64_t *told
+    const uint32_t MD_CAPTURE_RINGS_MAX
     ctypedef struct md_capture_state "struct md_capture":
         md_capture_header *header
         char *data
@@ -278,6 +281,7 @@ cdef extern from "capture.h" nogil:
         uint64_t number
         uint64_t lost_entries
         uint64_t lost_bytes
+    md_capture_state md_capture_resume(md_capture_header *header, char *data, uint64_t size)
     bint md_capture_put(md_capture *capture, md_capture_kind kind, const void *payload,
                         size_t size, int64_t ts_recv, uint32_t connection,
                         uint32_t socket_number)
@@ -345,10 +349,16 @@ cdef enum:
     RESTARTED_LOOK_MAX = 1 << 16
 
 
+cdef bint is_restart(const md_ring_writer *ring, uint64_t seq) noexcept:
+    """Whether a writer has taken the ring over with this record."""
+    cdef const md_slot *slot = &ring.slots[seq & ring.mask]
+    return (slot.seq == seq and (slot.word[2] >> 32 & 0xff) == MD_KIND_STATUS
+            and slot.word[3] == MD_STATUS_WRITER_RESTARTED)
+
+
 cdef uint64_t first_own(const md_ring_writer *ring) noexcept:
     """The first sequence that this process has published: its writer_restarted, where there was a
     writer before it."""
-    cdef const md_slot *slot
     cdef uint64_t seq = ring.next
     cdef uint64_t look = min(min(ring.mask + 1, ring.next - 1), <uint64_t>RESTARTED_LOOK_MAX)
     if ring.header.segment.epoch <= 1:
@@ -356,10 +366,19 @@ cdef uint64_t first_own(const md_ring_writer *ring) noexcept:
     while look:
         look -= 1
         seq -= 1
-        slot = &ring.slots[seq & ring.mask]
-        if (slot.word[2] >> 32 & 0xff) == MD_KIND_STATUS and slot.word[3] == MD_STATUS_WRITER_RESTARTED:
+        if is_restart(ring, seq):
             return seq
     return ring.next
+
+
+cdef uint64_t first_untold(const md_ring_writer *ring, uint64_t own, uint64_t told) noexcept:
+    """The first sequence in [told, own] at which a writer has taken the ring over, own being this
+    one's: those before it were killed before they could tell the recorder of it."""
+    cdef uint64_t seq = own - min(own - 1, min(ring.mask + 1, <uint64_t>RESTARTED_LOOK_MAX))
+    seq = max(seq, told)
+    while seq < own and not is_restart(ring, seq):
+        seq += 1
+    return min(seq, own)
 
 
 cdef class Feed:
@@ -386,7 +405,10 @@ cdef class Feed:
     cdef md_capture *capture_at  # NULL: nobody records
     cdef object capture_memory
     cdef list venues       # of VenueFeed, each by its index
-    cdef dict first        # ring -> the first sequence of this process
+    cdef dict own          # ring -> the first sequence of this process
+    cdef dict first        # ring -> the first that it has to tell the recorder of
+    cdef dict told         # ring -> md_capture_header.told as it was found
+    cdef bint told_own     # some recorder has been told of what was published before the first frame
     cdef int64_t began_ns  # of this process; with its first sequences nobody else's
     cdef uint32_t told_venue, told_place  # whose books the recorder knows; UINT32_MAX: all
     cdef uint64_t told_lost
@@ -411,8 +433,8 @@ cdef class Feed:
                              self.counters, lossless_wait_ns)
             self.audiences[<size_t>place].ring = <uint32_t>place
         self.venues = []
-        self.first = {number: first_own(&self.rings[<size_t>place])
-                      for number, place in self.places.items()}
+        self.own = {number: first_own(&self.rings[<size_t>place])
+                    for number, place in self.places.items()}
         self.began_ns = clock_ns(CLOCK_REALTIME)
         self.blocks = <md_connection_block *><size_t>counters.connection_address(feed)
         self.block_of = {}
@@ -529,9 +551,13 @@ cdef class Feed:
                 or size < MD_CAPTURE_SIZE_MIN or size & (size - 1)
                 or header.data_offset != 4096 or size > <uint64_t>len(view) - 4096):
             raise ValueError("not a ring for captured frames")
-        self.capture_ring = md_capture_state(
-            header, <char *>&view[0] + 4096, size - 1, header.head, header.number,
-            header.lost_entries, header.lost_bytes)
+        self.capture_ring = md_capture_resume(header, <char *>&view[0] + 4096, size)
+        self.told = {ring: header.told[<size_t>place] if place < <int>MD_CAPTURE_RINGS_MAX else 0
+                     for ring, place in self.places.items()}
+        self.first = {
+            ring: first_untold(&self.rings[<size_t>self.places[ring]], own, self.told[ring])
+            if self.told[ring] else own
+            for ring, own in self.own.items()}
         self.capture_memory = view
         self._set_capture(<md_capture *>&self.capture_ring)
         self.capture_state()
@@ -558,9 +584,11 @@ cdef class Feed:
         if self.capture_at == NULL:
             return
         self.told_lost = self.capture_ring.lost_entries
-        self.told_ns = now
+        self.told_ns = clock_ns(CLOCK_MONOTONIC)
         # What this process has published before its first frame, no recorder has heard of.
-        fresh = self.socket_count == 0
+        fresh = self.socket_count == 0 and not self.told_own
+        self.told_own = True
+        self._note_told(fresh)
         self._put(MD_CAPTURE_BEGIN, dumps({
             "process": self.began_ns,
             "pid": getpid(),
@@ -570,6 +598,7 @@ cdef class Feed:
                     "depth": self.rings[<size_t>place].mask + 1,
                     "epoch": self.rings[<size_t>place].header.segment.epoch,
                     "first": self.first[ring],
+                    "told": self.told[ring],
                     "next": self.first[ring] if fresh else self.rings[<size_t>place].next,
                 }
                 for ring, place in self.places.items()
@@ -578,10 +607,21 @@ cdef class Feed:
         if fresh:
             for ring, place in self.places.items():
                 self._put_own(place, self.first[ring])
+            self._note_told(False)
         for venue in self.venues:
             venue.capture_state(now)
         self.told_venue = self.told_place = 0
         self.capture_books(now)
+
+    cdef _note_told(self, bint begins):
+        """Leave word for a successor of whom the recorder knows: of this process, or not until it
+        has told what it must (begins)."""
+        cdef uint64_t told
+        for ring, place in self.places.items():
+            told = self.own[ring]
+            told = self.first[ring] if begins else told + is_restart(&self.rings[<size_t>place], told)
+            if place < <int>MD_CAPTURE_RINGS_MAX:
+                md_store_release_u64(&self.capture_ring.header.told[<size_t>place], told)
 
     cdef _put_own(self, size_t place, uint64_t first):
         """Copy the records of a ring that this process has published so far."""
@@ -612,7 +652,8 @@ cdef class Feed:
     cdef capture_beat(self, int64_t now):
         """Go on with the books; after a loss tell everything anew, once there is room again."""
         cdef md_capture_state *ring = &self.capture_ring
-        if (ring.lost_entries != self.told_lost and now - self.told_ns > CAPTURE_AGAIN_NS
+        if (ring.lost_entries != self.told_lost
+                and clock_ns(CLOCK_MONOTONIC) - self.told_ns > CAPTURE_AGAIN_NS
                 and ring.head - md_load_acquire_u64(&ring.header.tail) < ring.mask // 4):
             self.capture_state()
         else:

@@ -271,8 +271,7 @@ static void announce(struct md_audience *audience, int64_t now_ns) {
                      (int64_t)ejection->sequence,
                      MD_ABSENT,
                      (int64_t)ejection->reader_id);
-        md_ring_release(writer, 1);
-        if (audience->capture != NULL) {
+        if (audience->capture != NULL) { /* before it is published: md_feed_publish_status */
             const struct md_record record = {
                 .ts_event = now_ns,
                 .ts_recv = now_ns,
@@ -292,6 +291,7 @@ static void announce(struct md_audience *audience, int64_t now_ns) {
                            audience->ring,
                            0);
         }
+        md_ring_release(writer, 1);
         md_count(&audience->counters->records, 1);
         md_count(&audience->counters->statuses, 1);
     }

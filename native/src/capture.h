@@ -54,6 +54,8 @@ struct md_capture_entry {
 
 static_assert(sizeof(struct md_capture_entry) == 32, "four words");
 
+enum { MD_CAPTURE_RINGS_MAX = 256 }; /* of one feed */
+
 struct md_capture_header {
     uint64_t magic;
     uint64_t size; /* bytes of the ring, a power of 2 */
@@ -66,9 +68,14 @@ struct md_capture_header {
     uint64_t reserved1[4];
     uint64_t tail; /* the recorder's line */
     uint64_t reserved2[7];
+    /* The feed's, for its successor. Of each of its rings: of whoever took it over at this sequence
+     * or later the recorder may not have heard; 0: it has heard of nobody yet. What a feed had
+     * published when it was killed, before it could tell, stands in the ring all the same. */
+    uint64_t told[MD_CAPTURE_RINGS_MAX];
 };
 
-static_assert(sizeof(struct md_capture_header) == 192, "three cache lines");
+static_assert(offsetof(struct md_capture_header, told) == 192, "three cache lines");
+static_assert(sizeof(struct md_capture_header) <= 4096, "it has the page before the ring");
 
 /* What the feed keeps for itself, since all of the ring can be written by others. */
 struct md_capture {
@@ -90,6 +97,28 @@ static inline void md_capture_write(struct md_capture *capture, const void *from
     capture->head += size;
 }
 
+/* Go on where the feed before has ended, or begin. size: of the ring, as it was checked; all else
+ * that stands in the header may be anything. */
+static inline struct md_capture
+md_capture_resume(struct md_capture_header *header, char *data, uint64_t size) {
+    struct md_capture capture = {header,
+                                 data,
+                                 size - 1,
+                                 header->head,
+                                 header->number,
+                                 header->lost_entries,
+                                 header->lost_bytes};
+    uint64_t number = 0; /* of what stands where the next entry goes */
+    for (size_t i = 0; i < sizeof number; i++) {
+        uint64_t at = capture.head + offsetof(struct md_capture_entry, number) + i;
+        memcpy((char *)&number + i, &data[at & capture.mask], 1);
+    }
+    if (number != 0 && number == capture.number) {
+        capture.number--; /* killed before N3: nothing came of that entry, and it is no loss */
+    }
+    return capture;
+}
+
 /* Copy one entry. False: there was no room, and that is counted. */
 static inline bool md_capture_put(struct md_capture *capture,
                                   enum md_capture_kind kind,
@@ -104,6 +133,7 @@ static inline bool md_capture_put(struct md_capture *capture,
     size_t padding = (0 - size) & 7;
     uint64_t used = capture->head - md_load_acquire_u64(&capture->header->tail); /* N1 */
     if (used > capture->mask + 1 || sizeof entry + size + padding > capture->mask + 1 - used) {
+        md_store_relaxed_u64(&capture->header->number, capture->number);
         md_store_relaxed_u64(&capture->header->lost_entries, ++capture->lost_entries);
         md_store_relaxed_u64(&capture->header->lost_bytes, capture->lost_bytes += size);
         return false;

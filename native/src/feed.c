@@ -139,8 +139,9 @@ static void publish_status(struct md_feed *feed,
     struct md_slot *slot = md_ring_claim(ring, ring->next);
     uint64_t tag = md_record_tag(symbol_id, MD_KIND_STATUS, MD_FLAG_LAST, 0, 0);
     md_slot_fill(slot, ts_recv, ts_recv, tag, what, first_lost, last_lost, connection);
-    md_ring_release(ring, 1);
-    if (feed->capture != NULL && feed->decoding == 0) { /* no frame tells of it */
+    /* No frame tells of it. Copied before it is published, as frames are: of what a killed feed has
+     * copied its successor tells how much was published, of the rest nobody could. */
+    if (feed->capture != NULL && feed->decoding == 0) {
         const struct md_record record = {
             .ts_event = ts_recv,
             .ts_recv = ts_recv,
@@ -157,6 +158,7 @@ static void publish_status(struct md_feed *feed,
                        (uint32_t)(ring - feed->rings),
                        0);
     }
+    md_ring_release(ring, 1);
     md_count(&feed->counters->records, 1);
     md_count(&feed->counters->statuses, 1);
 }

@@ -98,8 +98,8 @@ void md_publish_bar(struct md_feed *feed,
                  bar->trade_count,
                  bar->interval_ns);
     md_ring_release(ring, 2);
+    /* Not feed->ts_event: a bar bears the time of its beginning, which is no clock's and no way. */
     md_store_relaxed_i64(&symbol->cell->heard_bar, ts_recv);
-    feed->ts_event = ts_event;
     md_count(&feed->counters->records, 2);
     md_count(&feed->counters->bars, 1);
 }

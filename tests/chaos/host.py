@@ -24,7 +24,7 @@ INSTRUMENTED = ("_listener", "_native")
 """What a feed and the supervisor write shared memory with."""
 ROLES = ("other", "feed", "daemon")
 PAGE = struct.Struct("<q8Q")
-_OFF, _VICTIM, _COUNTDOWN, _NEWBORN, _STRUCK = 0, 8, 16, 24, 48
+OFF, VICTIM, COUNTDOWN, NEWBORN, STRUCK = 0, 8, 16, 24, 48
 
 
 def build() -> tuple[Path, Path]:
@@ -113,32 +113,32 @@ class Host:
 
     def step_clock(self, by_ns: int) -> None:
         """Step CLOCK_REALTIME."""
-        self._put("q", _OFF, self._get("q", _OFF) + by_ns)
+        self._put("q", OFF, self._get("q", OFF) + by_ns)
 
     @property
     def clock_off_ns(self) -> int:
         """How far it is off the machine's."""
-        return self._get("q", _OFF)
+        return self._get("q", OFF)
 
     def kill_after(self, pid: int, stores: int) -> None:
         """Have a process die after so many of its stores from now on, >= 1."""
-        self._put("Q", _VICTIM, 0)
-        self._put("Q", _COUNTDOWN, stores)
-        self._put("Q", _VICTIM, pid)
+        self._put("Q", VICTIM, 0)
+        self._put("Q", COUNTDOWN, stores)
+        self._put("Q", VICTIM, pid)
 
     def kill_newborn(self, role: str, store: int) -> None:
         """Have the next process of a role die after this one of its stores, >= 1."""
-        self._put("Q", _NEWBORN + 8 * ROLES.index(role), store)
+        self._put("Q", NEWBORN + 8 * ROLES.index(role), store)
 
     def spare(self) -> None:
         """Let nobody die any more."""
-        self._put("Q", _VICTIM, 0)
+        self._put("Q", VICTIM, 0)
         for role in ROLES:
             self.kill_newborn(role, 0)
 
     def struck(self, role: str) -> int:
         """Return how many have died after a store."""
-        return self._get("Q", _STRUCK + 8 * ROLES.index(role))
+        return self._get("Q", STRUCK + 8 * ROLES.index(role))
 
     def _get(self, kind: str, at: int) -> int:
         (value,) = struct.unpack_from(f"<{kind}", self._page, at)

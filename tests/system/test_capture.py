@@ -246,6 +246,7 @@ def test_ctrl_c_ends_a_recording_with_all_that_was_copied(tmp_path: Path) -> Non
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == ExitCode.OK, said
+        assert f"recording 1 feed of instance {name}, into" in said
         assert "0 lost" in said.splitlines()[-1]
         recorded = re.findall(r"([\d,]+) frames", said)[-1]
     with instance() as name:  # at the recorded pace: a time that is none would be waited for
@@ -334,6 +335,7 @@ def test_a_replay_publishes_to_a_lossless_reader_what_was_recorded(
         assert reader.lost == 0
         assert got.tobytes() == expected.tobytes()
         assert f"{len(expected):,} records" in said
+        assert "waiting for 1 reader\n" in said
         book = mdsys.attach(name).book("BINANCE:ETHUSDT")
         assert book is not None
         assert book.usable

@@ -12,6 +12,7 @@ import pytest
 
 from mdsys import ABSENT, TICK, Flag, Kind, Status
 from mdsys.record.record import Ticks
+from tests.chaos.host import Host
 from tests.chaos.plan import CALM_FIRST_S, CALM_LAST_S, KINDS, schedule
 from tests.chaos.truth import Account, Truth
 
@@ -43,6 +44,24 @@ def test_every_law_holds_after_a_short_run(repository: Path) -> None:
     assert {law["name"] for law in made["laws"]} == LAWS
     assert made["strokes"]["daemon killed, and its successor in a store"] == 1
     assert made["killed_in_a_store"]["feed"] > 0
+
+
+def test_capture_is_what_was_published_whichever_of_its_stores_a_feed_was_killed_after(
+    repository: Path, tmp_path: Path
+) -> None:
+    """One of seven stores here; ``tests.capture_victims FOLDER 1`` kills after each."""
+    played = subprocess.run(
+        [sys.executable, "-P", "-m", "tests.capture_victims", str(tmp_path), "7"],
+        cwd=repository,
+        env=Host(tmp_path).environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert played.returncode == 0, played.stderr
+    made = json.loads(played.stdout)
+    assert made["wrong"] == []
+    assert min(made["killed"]) > 30, "the host kills nobody"
 
 
 def test_same_seed_is_the_same_schedule_and_another_is_not() -> None:

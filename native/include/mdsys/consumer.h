@@ -165,6 +165,13 @@ static inline void md_consumer_done(struct md_consumer *consumer) {
     consumer->at = 0;
 }
 
+/* Whether the time that the venue gave it is that of its sending: a bar bears its beginning's, a
+ * snapshot that of a change long ago. */
+static inline int md_tells_its_way(const struct md_record *record) {
+    return record->kind != MD_KIND_STATUS && record->kind != MD_KIND_BAR &&
+           record->kind != MD_KIND_BAR_VOLUME && !(record->flags & MD_FLAG_SNAPSHOT);
+}
+
 /* How old the batch is as its handlers get it. Records of one socket read share their times, so
  * they are counted together. Returns the time, CLOCK_REALTIME. */
 static inline int64_t md_consumer_stamp(struct md_consumer *consumer) {
@@ -181,7 +188,7 @@ static inline int64_t md_consumer_stamp(struct md_consumer *consumer) {
         if (!__builtin_sub_overflow(now, records[first].ts_recv, &age)) { /* MD_ABSENT does */
             md_histogram_record(&page->recv_to_handler, age, i - first);
         }
-        if (records[first].kind != MD_KIND_STATUS &&
+        if (md_tells_its_way(&records[first]) &&
             !__builtin_sub_overflow(now, records[first].ts_event, &age)) {
             md_histogram_record(&page->event_to_handler, age, i - first);
         }

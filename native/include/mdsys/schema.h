@@ -341,7 +341,8 @@
       HISTOGRAM,                                                                                   \
       "reader_event_to_handler_seconds",                                                           \
       "",                                                                                          \
-      "venue's event time to the call of the handlers, once per record")                           \
+      "venue's event time to the call of the handlers, once per record that is no status, bar or " \
+      "snapshot")                                                                                  \
     X(wake_up,                                                                                     \
       HISTOGRAM,                                                                                   \
       "reader_wake_up_seconds",                                                                    \

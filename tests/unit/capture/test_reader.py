@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import random
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import mdsys
 from mdsys import TICK, Kind
-from mdsys._capture import ENTRY_SIZE, entry_at
+from mdsys._capture import ENTRY_SIZE, Engine, Sink, entry_at
 from mdsys._decode import Decoder
 from mdsys.capture.foreign import ForeignSource
 from mdsys.capture.format import SUFFIX, CaptureError, FileWriter, json_entry
 from mdsys.capture.format import Kind as Kind_
+from mdsys.capture.reader import CaptureReader
 from mdsys.errors import MdsysError, UsageError
 from mdsys.feed.frame import SymbolInfo
 from mdsys.record.record import Ticks
@@ -107,8 +111,94 @@ def test_start_and_end_cut_by_receive_time_and_leave_the_rest_as_it_is(data_dir:
     whole = joined(iter(capture.reader()))
     start, end = (int(whole["ts_recv"][i]) for i in (50_000, 90_000))
     part = joined(iter(capture.reader(start=start, end=end)))
-    chosen = (whole["ts_recv"] >= start) & (whole["ts_recv"] <= end)
+    chosen = (whole["ts_recv"] >= start) & (whole["ts_recv"] < end)
     assert part.tobytes() == whole[chosen].tobytes()
+
+
+def test_a_record_received_where_two_spans_meet_is_in_the_second_alone(data_dir: Path) -> None:
+    capture = mdsys.open_capture(data_file(data_dir, SPOT))
+    whole = joined(iter(capture.reader()))
+    moment = int(whole["ts_recv"][60_000])
+    before, after = (
+        joined(iter(capture.reader(start=start, end=end)))
+        for start, end in ((None, moment), (moment, None))
+    )
+    assert int(after["ts_recv"][0]) == moment
+    assert np.concatenate([before, after], dtype=TICK).tobytes() == whole.tobytes()
+
+
+def ignored_in(reader: CaptureReader) -> int:
+    for _ in reader:
+        pass
+    return reader.ignored
+
+
+@pytest.mark.parametrize(
+    ("name", "ignored"),
+    [
+        ("cryptofeed/BINANCE.ws.1.0.gz", 2 + 2),
+        ("cryptofeed/BINANCE_FUTURES.ws.1.0.gz", 91 + 67),
+        ("cryptofeed/COINBASE.ws.28.0.gz", 0),
+        ("cryptofeed/KRAKEN.ws.50.0.gz", 0),
+    ],
+)
+def test_events_that_are_not_read_are_not_lost_without_a_word(
+    data_dir: Path, name: str, ignored: int
+) -> None:
+    path = data_file(data_dir, name)
+    with gzip.open(path) as lines:
+        found = sum(b'"e":"aggTrade"' in line or b'"e":"kline"' in line for line in lines)
+    assert ignored_in(mdsys.open_capture(path).reader()) == found == ignored
+
+
+def spot_recording(tmp_path: Path, *frames: bytes) -> Path:
+    """Write one a second, the first received 10^9 s after the epoch."""
+    path = tmp_path / "spot"
+    path.write_bytes(b"".join(b"%d %s\n" % (i * 10**9, f) for i, f in enumerate(frames, 10**9)))
+    return path
+
+
+QUOTE = b'{"u":7,"s":"BTCUSDT","b":"1.0","B":"1.0","a":"2.0","A":"1.0"}'
+CANDLE = b'{"e":"kline","E":1,"s":"BTCUSDT","k":{}}'
+TORN = b'{"e":"trade","s":"BTCUSDT"'
+NAMELESS = b'{"u":7,"s" : "BTCUSDT","b":"1.0","B":"1.0","a":"2.0","A":"1.0"}'
+INEXACT = b'{"u":7,"s":"BTCUSDT","b":"0.0000000001","B":"1.0","a":"2.0","A":"1.0"}'
+ANSWER = b'{"result":null,"id":1}'
+
+
+@pytest.mark.parametrize(
+    ("frame", "ignored"),
+    [(QUOTE, 0), (ANSWER, 0), (INEXACT, 0), (CANDLE, 1), (TORN, 1), (NAMELESS, 1)],
+)
+def test_a_frame_is_ignored_that_is_no_answer_and_that_no_record_tells_of(
+    tmp_path: Path, frame: bytes, ignored: int
+) -> None:
+    path = spot_recording(tmp_path, frame)
+    reader = mdsys.open_capture(path, "binance").reader()
+    count = len(joined(iter(reader)))
+    assert (count, reader.ignored) == (int(frame in {QUOTE, INEXACT}), ignored)
+
+
+def test_only_frames_between_start_and_end_are_counted_as_ignored(tmp_path: Path) -> None:
+    capture = mdsys.open_capture(spot_recording(tmp_path, *[CANDLE] * 9), "binance")
+    first = 10**9 * 10**9
+    assert ignored_in(capture.reader()) == 9
+    assert ignored_in(capture.reader(start=first + 3 * 10**9, end=first + 7 * 10**9)) == 4
+
+
+def test_an_engine_that_the_collector_takes_apart_frees_its_rings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    cycle: dict[str, Any] = {}  # an empty one is not looked after until the engine is in it, so the
+    never: Any = cycle.__getitem__  # engine is cleared first
+    engine = Engine(lambda _: ({}, False), never, Sink())
+    engine.run(begin(process=1, first=1, epoch=1, ts_recv=1), 0, 1 << 62, 0)
+    cycle["engine"] = engine
+    del cycle, never, engine
+    gc.collect()
+    assert not complaints
 
 
 def test_symbols_choose_records_and_unknown_ones_are_refused(data_dir: Path) -> None:
@@ -182,6 +272,15 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, name: str, text: str, w
         mdsys.open_capture(tmp_path)
     with pytest.raises(CaptureError, match="there is no such file"):
         mdsys.open_capture(tmp_path / "none")
+
+
+def test_a_recording_of_a_venue_that_is_not_read_is_refused_in_words_for_python_too(
+    data_dir: Path,
+) -> None:
+    with pytest.raises(CaptureError) as refusal:
+        mdsys.open_capture(data_file(data_dir, "cryptofeed/BYBIT.ws.25.0.gz"))
+    assert "say it (--venue, in Python venue=), one of binance, " in str(refusal.value)
+    assert str(refusal.value).endswith("; or it is of a venue that is not read")
 
 
 def begin(process: int, first: int, epoch: int, ts_recv: int) -> bytes:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import mdsys
-from mdsys import Consumer, HandlerError, HostError, Kind, NotRunning, _consume, _native
+from mdsys import Consumer, Flag, HandlerError, HostError, Kind, NotRunning, _consume, _native
 from mdsys.consume import place
 from mdsys.errors import UsageError
 from mdsys.record.record import TICK, Ticks
@@ -915,3 +915,18 @@ def test_batches_grow_with_the_lag_and_are_one_record_without(
         publish(ring, trades(130))
         run_out(consumer)
     assert [len(part) for part in collected.parts] == [64, 64, 2]
+
+
+def test_the_time_of_a_bars_beginning_or_of_an_old_snapshot_is_no_way(
+    instance: Instance, ring: _native.RingWriter
+) -> None:
+    ticks = trades(4)
+    ticks["flags"][0] |= Flag.SNAPSHOT
+    ticks["kind"][1] = Kind.BAR
+    with Consumer(instance.name, print) as consumer:
+        publish(ring, ticks)
+        ring.flush(1)
+        run_out(consumer)
+        stats = consumer.stats()
+        assert stats["recv_to_handler"]["count"] == 4
+        assert stats["event_to_handler"]["count"] == 2

@@ -894,3 +894,27 @@ def test_depths_of_the_feeds_queues_are_what_was_last_said() -> None:
     assert (memory.counter("reports_waiting"), memory.counter("messages_waiting")) == (5, 1)
     Feed(memory.writers, memory.counter_segment, 0)  # its successor has none yet
     assert (memory.counter("reports_waiting"), memory.counter("messages_waiting")) == (0, 0)
+
+
+BAR = (
+    b'[{"T":"b","S":"BTCUSDT","o":1.5,"h":2.5,"l":1.25,"c":2,"v":7,"n":3,"vw":1.75,'
+    b'"t":"2021-02-22T19:15:00Z"}]'
+)
+
+
+def test_bar_bears_the_time_of_its_beginning_which_is_no_way_and_no_clock() -> None:
+    client = Client()
+    memory = client.memory
+    speak(client, "alpaca")
+    memory.feed.connection_state(7, 3)
+
+    async def script() -> None:
+        async with client.reading() as read:
+            read(frame(BAR))
+
+    run(script())
+    (connection,) = memory.counter_segment.connections(0)
+    assert memory.counter("bars") == 1
+    assert memory.histogram("recv_to_ring").count == 2
+    assert memory.histogram("event_to_recv").count == 0
+    assert connection["offset_ns"] == ABSENT
