@@ -75,8 +75,8 @@ plots: build $(BENCH) ## measures latencies and batches and draws docs/bench/*.p
 dashboards: build ## makes deploy/grafana/*.json from the schema
 	@$(BIN)/python -m tools.dashboards
 
-pictures: build ## draws docs/{demo,top,tap}.svg of real runs
-	@$(BIN)/python tools/pictures
+pictures: build ## draws docs/*.svg of real runs; ARGS=dashboard or ARGS=terminal for those alone
+	@$(BIN)/python -m tools.pictures $(ARGS)
 
 wheel: $(VENV) ## a portable wheel in dist/
 	@rm -rf build/wheel build/lib.* build/bdist.*

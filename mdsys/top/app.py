@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, ClassVar, Final, Protocol
 
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Footer, Input
+from textual.widgets import Input, Static
 
 from mdsys.errors import MdsysError
 from mdsys.top.columns import LAYOUTS
+from mdsys.top.explained import explained_row, explained_symbol
 from mdsys.top.head import Head
 from mdsys.top.history import History
+from mdsys.top.keys import FILTER, TABLE, KeyBar
 from mdsys.top.rows import connection_rows, reader_rows, ring_rows, troubles
 from mdsys.top.screens import Sheet, help_sheet, pairs
 from mdsys.top.source import Look
 from mdsys.top.symbols import Ranking
-from mdsys.top.table import Table
-from mdsys.wording import duration, printable
+from mdsys.top.table import Table, hides_all
 
 LOOK_S: Final = 0.5
 WIDE: Final = 150
 """Columns from which on tables stand side by side."""
 TABLE_LINES_MIN: Final = 5
-"""A table of fewer tells nothing: then the one that has the keys stands alone."""
-
-
+"""Of a table that has more to say: fewer tell nothing."""
 SIDES: Final = (("connections", "readers", "rings"), ("hottest", "stalest"))
 """What stands below one another in a wide terminal."""
 
@@ -71,9 +69,11 @@ class Top(App[None]):
     #body { height: 1fr; }
     .half { width: 1fr; }
     .hidden { display: none; }
-    #filter { dock: bottom; height: 1; border: none; background: #252b36; display: none; }
+    #keys { height: 1; }
+    #filter { height: 1; background: #252b36; display: none; }
     #filter.open { display: block; }
-    Footer { background: #14171d; }
+    #filter Static { width: auto; padding: 0 1; color: #e0b45c; background: #252b36; }
+    #filter Input { width: 1fr; height: 1; border: none; background: #252b36; }
     Sheet { align: center middle; background: #14171d 60%; }
     #sheet {
         width: 92; max-width: 100%; height: auto; max-height: 90%;
@@ -82,15 +82,15 @@ class Top(App[None]):
     #sheet-body { height: auto; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab", "table(1)", "table", priority=True),
-        Binding("shift+tab", "table(-1)", show=False, priority=True),
-        Binding("slash", "filter", "filter"),
-        Binding("space,p", "pause", "hold"),
-        Binding("z", "zoom", "alone"),
-        Binding("question_mark,h,f1", "help", "help"),
-        Binding("escape", "clear", show=False),
-        Binding("q", "quit", "end"),
-        Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("tab", "table(1)", priority=True),
+        Binding("shift+tab", "table(-1)", priority=True),
+        Binding("slash", "filter"),
+        Binding("space,p", "pause"),
+        Binding("z", "zoom"),
+        Binding("question_mark,h,f1", "help"),
+        Binding("escape", "clear"),
+        Binding("q", "quit"),
+        Binding("ctrl+c", "quit", priority=True),
     ]
 
     def __init__(self, feeding: Feeding, every_s: float | None = LOOK_S) -> None:
@@ -99,6 +99,7 @@ class Top(App[None]):
         self._every_s = every_s
         self._history = History()
         self._head = Head()
+        self._keys = KeyBar()
         self._tables = {key: Table(key, layout) for key, layout in LAYOUTS.items()}
         self._current = next(iter(self._tables))
         """The table that the keys are at, or come back to."""
@@ -115,8 +116,10 @@ class Top(App[None]):
                 with Vertical(classes="half", id=f"side{place}"):
                     for key in side:
                         yield self._tables[key]
-        yield Input(placeholder="part of a name", id="filter", compact=True)
-        yield Footer()
+        with Horizontal(id="filter"):
+            yield Static("filter")
+            yield Input(placeholder="part of a name", compact=True)
+        yield self._keys
 
     def on_mount(self) -> None:
         """Begin."""
@@ -133,6 +136,7 @@ class Top(App[None]):
         """Note where a click has brought the keys."""
         if isinstance(self.focused, Table) and self.focused.id is not None:
             self._current = self.focused.id
+        self._keys.show(FILTER if isinstance(self.focused, Input) else TABLE)
 
     @property
     def history(self) -> History:
@@ -160,26 +164,27 @@ class Top(App[None]):
         why = look.told.why or "" if readers is None else ""
         tables["readers"].show(readers or (), f"not known: {why}" if why else "", pattern)
         tables["connections"].show(connections, pattern=pattern)
-        tables["hottest"].show(ranking.hottest, f"of {ranking.moving:,} that move")
+        empty = hides_all(pattern) if pattern and not ranking.picked else ""
+        moving = f"of {ranking.moving:,} that move"
+        tables["hottest"].show(ranking.hottest, moving, pattern, empty)
         never = f", {ranking.never:,} never heard" if ranking.never else ""
         silent = f"of {ranking.picked:,}" if ranking.stalest else "none is silent"
-        tables["stalest"].show(ranking.stalest, f"{silent}{never}")
+        tables["stalest"].show(ranking.stalest, f"{silent}{never}", pattern, empty)
         self._arrange()
 
     def _arrange(self) -> None:
-        """Decide which tables are to be seen: all, if each has room; else the one with the keys."""
+        """Decide which tables are to be seen, and how many lines each gets."""
         wide = self.size.width >= WIDE
-        room = max(self.size.height - self._head.height_wanted - 1, 1)
+        bars = 2 if self.query_one("#filter").has_class("open") else 1
+        room = max(self.size.height - self._head.height_wanted - bars, 1)
         stacks = SIDES if wide else (tuple(self._tables),)
-        alone = self._zoomed or room < max(map(len, stacks)) * TABLE_LINES_MIN
-        if alone:
-            heights = {self._current: room}
-        else:
-            heights = {}
-            for stack in stacks:
-                wanted = [self._tables[key].height_wanted for key in stack]
-                heights.update(zip(stack, shares(wanted, room), strict=True))
-        arrangement = wide, alone, tuple(heights.items())
+        if self._zoomed or any(sum(map(self._least, stack)) > room for stack in stacks):
+            wide, stacks = False, (self._chosen(room),)
+        heights: dict[str, int] = {}
+        for stack in stacks:
+            wanted = [self._tables[key].height_wanted for key in stack]
+            heights.update(zip(stack, shares(wanted, room), strict=True))
+        arrangement = wide, tuple(heights.items())
         if arrangement == self._arrangement:
             return
         self._arrangement = arrangement
@@ -190,8 +195,22 @@ class Top(App[None]):
             box = self.query_one(f"#side{place}")
             box.set_class(not any(key in heights for key in side), "hidden")
             box.styles.height = "1fr" if wide else "auto"
-        self.query_one("#side0").styles.padding = (0, 2 if wide and not alone else 0, 0, 0)
+        self.query_one("#side0").styles.padding = (0, 2 if wide else 0, 0, 0)
         self.query_one("#body").styles.layout = "horizontal" if wide else "vertical"
+
+    def _least(self, key: str) -> int:
+        """Return how many lines a table must have to tell anything."""
+        return min(self._tables[key].height_wanted, TABLE_LINES_MIN)
+
+    def _chosen(self, room: int) -> tuple[str, ...]:
+        """Return the table with the keys, and those that have room beside all that it says."""
+        left = room - self._tables[self._current].height_wanted
+        chosen = {self._current}
+        for key in self._tables:
+            if key not in chosen and not self._zoomed and self._least(key) <= left:
+                chosen.add(key)
+                left -= self._least(key)
+        return tuple(key for key in self._tables if key in chosen)
 
     def action_table(self, by: int) -> None:
         """Go to the next table, which may have to be shown first."""
@@ -218,14 +237,14 @@ class Top(App[None]):
 
     def action_filter(self) -> None:
         """Ask for a filter."""
-        box = self.query_one("#filter", Input)
-        box.add_class("open")
-        box.focus()
+        self._open_filter(is_open=True)
+        self.query_one(Input).focus()
 
     def action_clear(self) -> None:
         """Take the filter away."""
-        self.query_one("#filter", Input).value = ""
-        self._close_filter()
+        self._pattern = ""  # the box tells that it is empty only later
+        self.query_one(Input).value = ""
+        self._leave_filter()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while it is typed."""
@@ -234,13 +253,17 @@ class Top(App[None]):
 
     def on_input_submitted(self) -> None:
         """Leave it as it is."""
-        self._close_filter()
+        self._leave_filter()
 
-    def _close_filter(self) -> None:
-        box = self.query_one("#filter", Input)
-        if box.has_focus:
+    def _leave_filter(self) -> None:
+        """Give the keys back; what is filtered by stays in sight."""
+        if self.query_one(Input).has_focus:
             self._tables[self._current].focus()
-        box.set_class(bool(self._pattern), "open")
+        self._open_filter(is_open=bool(self._pattern))
+
+    def _open_filter(self, *, is_open: bool) -> None:
+        self.query_one("#filter").set_class(is_open, "open")
+        self._arrange()
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
         """Explain a row."""
@@ -250,15 +273,13 @@ class Top(App[None]):
             self.push_screen(sheet)
             self.run_worker(lambda: self._ask(sheet, symbol), thread=True)
             return
-        rows = [
-            (name.replace("_", " "), _plain(value)) for name, value in asdict(event.row).items()
-        ]
-        self.push_screen(Sheet(rows[0][0], pairs(rows)))
+        name, words = explained_row(event.key, event.row, self._history.look)
+        self.push_screen(Sheet(name, pairs(words)))
 
     def _ask(self, sheet: Sheet, symbol: str) -> None:
         """Ask the daemon about a symbol, in a thread: it may have much to do."""
         try:
-            body = pairs(explained(self._feeding.explain(symbol)))
+            body = pairs(explained_symbol(self._feeding.explain(symbol)))
         except MdsysError as error:
             body = Text(str(error))
         self.call_from_thread(self._show, sheet, body)
@@ -281,27 +302,3 @@ def shares(wanted: Sequence[int], room: int) -> list[int]:
         left -= given[place]
     given[-1] += left
     return given
-
-
-def explained(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what ``mdsys ctl status SYMBOL`` knows, as pairs."""
-    rows = [("state", _plain(answer["state"])), ("why", _plain(answer["why"]))]
-    if answer.get("remedy"):
-        rows.append(("remedy", _plain(answer["remedy"])))
-    for stream in answer["streams"]:
-        last = stream["last_tick_s"]
-        ago = "no tick yet" if last is None else f"last tick {duration(last * 1e9)} ago"
-        stale = ", stale" if stream["stale"] else ""
-        rows.append((stream["channel"], f"{stream['state']}, {ago}{stale}"))
-    if (connection := answer.get("connection")) is not None:
-        words = f"{connection['connection']}, {connection['state']}, {connection['url']}"
-        rows.append(("connection", _plain(words)))
-    return rows
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:,.1f}"
-    if isinstance(value, int) and not isinstance(value, bool):
-        return f"{value:,}"
-    return "-" if value is None else printable(str(value))

@@ -72,7 +72,7 @@ class Head(Lines):
             self._verdict(look),
             self._rates(self._history, width),
             (),
-            self._latency_title(width),
+            self._latency_title("whole life" if self._history.whole_life else "last minute", width),
             *(self._latency(hop, each, width) for hop, each in self._latencies.items()),
         ]
         return [(line, False) for line in out[:height]]
@@ -130,13 +130,13 @@ class Head(Lines):
         line = spark(history.published, min(max(width - taken - 1, 10), SECONDS))
         return (*pieces, (line, "spark"), *rest)
 
-    def _latency_title(self, width: int) -> Line:
+    def _latency_title(self, of: str, width: int) -> Line:
         titles = "".join(put(each, _VALUE_WIDTH, left=False) for each in ("p50", "p99", "p99.9"))
         titles += put("most", _VALUE_WIDTH, left=False)
         note = "  p99 of each second"
         room = width - 1 - _HOP_WIDTH - len(titles)
         return (
-            (f" {put('last minute', _HOP_WIDTH, left=True)}{titles}", "dim"),
+            (f" {put(of, _HOP_WIDTH, left=True)}{titles}", "dim"),
             (note if room > len(note) else "", "dim"),
         )
 

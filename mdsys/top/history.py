@@ -1,5 +1,7 @@
 """The last minute of an instance: what changed between looks, a second, and how it went.
 
+Of one that does not run there is no last minute: its latencies are all that it ever measured.
+
 looks, two a second:   L L L L L L L ...     rates: over the last second and a bit
 marks, one a second:   M   M   M   M ...     latencies of the last minute, sparklines
 """
@@ -29,7 +31,7 @@ PEAK_LEAST_NS: Final = 900_000_000
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """A hop's last minute, ns; None: there was nothing, or it is beyond telling."""
+    """A hop's last minute, or its whole life, ns; None: nothing came, or it is beyond telling."""
 
     count: int
     p50: int | None
@@ -57,6 +59,8 @@ class History:
         self._grown: dict[Hashable, tuple[int, int, int]] = {}
         self._fullest = 0.0
         self._latencies: Mapping[str, Latency] = {}
+        self.whole_life = False
+        """Whether the latencies are of all that was ever measured."""
 
     def add(self, look: Look, serial: object) -> None:
         """Take in a look; of another ``serial`` than the last, it is of other segments."""
@@ -138,17 +142,18 @@ class History:
         return tuple(self._published)
 
     def latencies(self) -> Mapping[str, Latency]:
-        """Return each hop's last minute, as it was at the last mark."""
+        """Return each hop's, as they were at the last mark: see `whole_life`."""
         return self._latencies
 
     def _measure(self) -> Mapping[str, Latency]:
-        first = self._marks[0]
+        self.whole_life = not self.look.running
+        first = {} if self.whole_life else self._marks[0].hops
         found = {}
         for hop, histogram in self.look.hops.items():
-            minute = between(first.hops.get(hop), histogram)
-            p50, p99, p999, worst = (minute.percentile(each) for each in (50.0, 99.0, 99.9, 100.0))
+            came = between(first.get(hop), histogram)
+            p50, p99, p999, worst = (came.percentile(each) for each in (50.0, 99.0, 99.9, 100.0))
             line = tuple(self._p99.get(hop, ()))
-            found[hop] = Latency(minute.count, p50, p99, p999, worst, line)
+            found[hop] = Latency(came.count, p50, p99, p999, worst, line)
         return found
 
     def grew(self, key: Hashable, value: int) -> bool:

@@ -18,13 +18,14 @@ KEYS: Final = (
     ("← →", "sort by the next column; the arrow beside its title tells which way"),
     ("r", "the other way round"),
     ("z", "this table alone, and all again"),
-    ("/", "filter every table: symbols, readers, venues; Esc takes it away"),
+    ("/", "filter every table: symbols, readers, venues; Enter keeps it, Esc takes it away"),
     ("Space, p", "hold the screen still; the numbers are gathered on"),
     ("Enter", "explain the row: why a symbol is silent, what a venue said"),
     ("q, Ctrl-C", "end"),
 )
 NOTES: Final = (
     "Rates are of the last two seconds, latencies of the last minute.",
+    "whole life: where no daemon runs, latencies are all that the segments hold.",
     "changes/s: how often a symbol's trade, quote or top of the book changed, over five seconds.",
     "fill: what the slowest registered reader of a ring has still to read.",
     "holds: how long the ring takes to be written full.",

@@ -11,8 +11,14 @@ from textual.message import Message
 
 from mdsys.top.columns import Column, Layout, fit, ordered
 from mdsys.top.lines import Line, Lines, Piece, joined, put
+from mdsys.wording import printable
 
 HEAD_LINES = 2
+
+
+def hides_all(pattern: str) -> str:
+    """Return what stands in a table of which the filter leaves nothing."""
+    return f'the filter hides all: none has "{printable(pattern)}" in its name; Esc takes it away'
 
 
 class Table(Lines):
@@ -25,16 +31,16 @@ class Table(Lines):
 
     can_focus = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", show=False),
-        Binding("down,j", "move(1)", show=False),
-        Binding("pageup", "page(-1)", show=False),
-        Binding("pagedown", "page(1)", show=False),
-        Binding("home,g", "move(-1000000)", show=False),
-        Binding("end,G", "move(1000000)", show=False),
-        Binding("left,less_than_sign", "sort(-1)", "sort by", key_display="←→"),
-        Binding("right,greater_than_sign", "sort(1)", show=False),
-        Binding("r", "reverse", "reverse"),
-        Binding("enter", "choose", "explain"),
+        Binding("up,k", "move(-1)"),
+        Binding("down,j", "move(1)"),
+        Binding("pageup", "page(-1)"),
+        Binding("pagedown", "page(1)"),
+        Binding("home,g", "move(-1000000)"),
+        Binding("end,G", "move(1000000)"),
+        Binding("left,less_than_sign", "sort(-1)"),
+        Binding("right,greater_than_sign", "sort(1)"),
+        Binding("r", "reverse"),
+        Binding("enter", "choose"),
     ]
 
     class Chosen(Message):
@@ -55,6 +61,7 @@ class Table(Lines):
         self._rows: list[Any] = []
         self._note = ""
         self._pattern = ""
+        self._empty = ""
         self._at = 0
         self._first = 0
 
@@ -73,19 +80,22 @@ class Table(Lines):
         """The place of the row that the keys are at."""
         return self._at
 
-    def show(self, rows: Iterable[Any], note: str = "", pattern: str = "") -> None:
+    def show(self, rows: Iterable[Any], note: str = "", pattern: str = "", empty: str = "") -> None:
         """Take in new rows.
 
         Args:
             rows: All of them.
             note: Stands in the title.
             pattern: Only rows whose name holds it are shown, whatever its case.
+            empty: Why there are no rows, where that is not plain.
         """
-        self._all, self._note, self._pattern = list(rows), note, pattern.upper()
+        self._all, self._note, self._pattern = list(rows), note, pattern
+        self._empty = empty or (hides_all(pattern) if pattern and self._all else "")
         self._arrange()
 
     def _arrange(self) -> None:
-        picked = [row for row in self._all if self._pattern in self._layout.name(row).upper()]
+        wanted = self._pattern.upper()
+        picked = [row for row in self._all if wanted in self._layout.name(row).upper()]
         self._rows = ordered(picked, self._by, descending=self._descending)
         self._keep_in_sight()
         self.update()
@@ -103,6 +113,8 @@ class Table(Lines):
         out: list[tuple[Line, bool]] = [(self._title(width), False), (self._heads(columns), False)]
         for place, row in enumerate(shown, self._first):
             out.append((self._line(columns, row), self.has_focus and place == self._at))
+        if self._empty and not shown:
+            out.append((((f" {self._empty}", "warn"),), False))
         return out
 
     def _title(self, width: int) -> Line:

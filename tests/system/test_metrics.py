@@ -9,6 +9,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import mdsys
-from mdsys.counters.schema import metrics
+from mdsys.counters.schema import Metric, metrics
 from mdsys.daemon.stat_command import take_picture
 from mdsys.metrics.collector import last_minute_name
 from tests.daemons import PATIENCE_S, daemon, instance
@@ -159,9 +160,14 @@ def test_every_rule_is_evaluated_without_error(server: Prometheus) -> None:
     assert [each["lastError"] for each in rules() if each.get("lastError")] == []
 
 
+def is_known(server: Prometheus, metric: Metric) -> bool:
+    """Whether its quantile is a number: a reader's first minute begins when it is first seen."""
+    values = server.query(f'{last_minute_name(metric)}{{quantile="0.99"}}')
+    return any(not math.isnan(float(each["value"][1])) for each in values)
+
+
 @needs_prometheus
 def test_hops_that_every_record_takes_have_quantiles(server: Prometheus) -> None:
     for metric in metrics():
         if metric.field in ("recv_to_ring", "event_to_recv", "recv_to_handler", "loop_lag"):
-            (value, *_) = server.query(f'{last_minute_name(metric)}{{quantile="0.99"}}')
-            assert not math.isnan(float(value["value"][1])), metric.name
+            server.until(partial(is_known, server, metric), metric.name)

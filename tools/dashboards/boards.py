@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,12 +18,15 @@ from tools.dashboards.panels import (
     about,
     board,
     heat,
+    legend_of,
     lines,
     quantiles,
 )
 
 FOLDER: Final = Path(__file__).parent.parent.parent / "deploy" / "grafana"
 RATE: Final = "[$__rate_interval]"
+GIVEN_UP: Final = 'outcome=~"dropped|lost"'
+"""Of a reader's records: too few to be seen on the scale of the others."""
 SCOPES: Final[Mapping[Scope, str]] = {
     "system": "The daemon",
     "subscriptions": "Subscriptions",
@@ -93,11 +97,11 @@ def _number(
 
 
 def _increase(name: str, over: str, where: str = "") -> str:
-    return f"sum by (system) (increase({family(name).name}{{{SYSTEM}{where}}}[{over}]))"
+    """Return how many have come; whole ones, though increase() stretches what it has seen."""
+    return f"round(sum by (system) (increase({family(name).name}{{{SYSTEM}{where}}}[{over}])))"
 
 
 def _overview() -> Sequence[Row]:
-    lost = ', outcome=~"dropped|lost"'
     return [
         Row(
             "Now",
@@ -135,7 +139,7 @@ def _overview() -> Sequence[Row]:
                 ),
                 _number(
                     "dropped or lost by readers",
-                    _increase("reader_records", "1h", lost),
+                    _increase("reader_records", "1h", f", {GIVEN_UP}"),
                     "reader_records",
                     bad_from=1,
                 ),
@@ -221,7 +225,7 @@ def _overview() -> Sequence[Row]:
                     "dropped or lost by readers",
                     [
                         Query(
-                            _sum("reader_records", ", reader, outcome", lost),
+                            _sum("reader_records", ", reader, outcome", f", {GIVEN_UP}"),
                             "{{system}} {{reader}} {{outcome}}",
                         )
                     ],
@@ -277,10 +281,31 @@ def _readers() -> Sequence[Row]:
     return [
         Row(
             SCOPES[scope],
-            [lines(each) for each in families() if each.scope == scope and _plain(each)],
+            [
+                panel
+                for each in families()
+                if each.scope == scope and _plain(each)
+                for panel in (_outcomes(each) if each.family == "reader_records" else [lines(each)])
+            ],
         )
         for scope in ("reader", "ring")
     ]
+
+
+def _outcomes(records: Metric) -> Sequence[Panel]:
+    """Return what became of readers' records: what they had, and on a scale of its own, had not."""
+    usual = lines(records)
+    return [
+        replace(usual, title=title, queries=[Query(_rate(records, where), legend_of(records))])
+        for title, where in (
+            ("records received, filtered or conflated", GIVEN_UP.replace("=~", "!~")),
+            ("records dropped or lost", GIVEN_UP),
+        )
+    ]
+
+
+def _rate(counter: Metric, where: str) -> str:
+    return f"rate({counter.name}{{{SYSTEM}, {where}}}{RATE})"
 
 
 def _all() -> Sequence[Row]:

@@ -95,8 +95,12 @@ def value_of(metric: Metric) -> str:
 
 
 def legend_of(metric: Metric) -> str:
-    """Return what tells the series of a family apart."""
-    labels = ("system", *LABELS[metric.scope], *metric.labels)
+    """Return what tells the series of a family apart; a reader's long number is for queries."""
+    labels = [
+        label
+        for label in ("system", *LABELS[metric.scope], *metric.labels)
+        if (metric.scope, label) != ("reader", "number")
+    ]
     return " ".join(f"{{{{{label}}}}}" for label in labels)
 
 
@@ -114,10 +118,9 @@ def about(metric: Metric) -> str:
 def quantiles(metric: Metric) -> Panel:
     """Return the percentiles of a histogram over the last minute, within 3.2 % of the truth."""
     family = f"mdsys_{metric.family.removesuffix('_seconds')}_last_minute_seconds"
-    labels = " ".join(f"{{{{{label}}}}}" for label in LABELS[metric.scope])
     return Panel(
         f"{_hop(metric)}: percentiles",
-        [Query(f"{family}{{{SYSTEM}}}", f"{labels} {{{{quantile}}}}".strip())],
+        [Query(f"{family}{{{SYSTEM}}}", f"{legend_of(metric)} {{{{quantile}}}}")],
         "s",
         f"{family}: {metric.help}; over the last minute",
         logarithmic=not _signed(metric),

@@ -97,3 +97,34 @@ def test_panels_have_titles_units_descriptions_and_do_not_overlap(name: str) -> 
         assert max(x for x, _ in own) < 24
         assert not own & taken, panel["title"]
         taken |= own
+
+
+def test_drops_and_losses_are_no_flat_line_beside_what_is_received() -> None:
+    """A thousandth of the records would be one, in a panel that shows all outcomes."""
+    rates = [
+        expression
+        for expression in expressions(as_json("mdsys-readers.json"))
+        if "mdsys_reader_records_total" in expression
+    ]
+    chosen = [re.findall(r'outcome([=!]~"[^"]+")', expression) for expression in rates]
+    assert chosen == [['!~"dropped|lost"'], ['=~"dropped|lost"']]
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_no_legend_shows_the_long_number_of_a_reader(name: str) -> None:
+    for panel in panels(as_json(name)):
+        for target in panel["targets"]:
+            assert "{{number}}" not in target["legendFormat"], panel["title"]
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_what_was_lost_in_an_hour_is_a_whole_number(name: str) -> None:
+    numbers = [
+        target["expr"]
+        for panel in panels(as_json(name))
+        if panel["type"] == "stat"
+        for target in panel["targets"]
+        if "increase(" in target["expr"]
+    ]
+    assert all(expression.startswith("round(") for expression in numbers)
+    assert bool(numbers) == (name == "mdsys.json")

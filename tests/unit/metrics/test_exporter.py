@@ -155,6 +155,7 @@ def test_gather_copies_what_a_thread_may_not_look_at(stage: Stage) -> None:
 
 
 def test_connections_are_told_with_venue_and_state(stage: Stage) -> None:
+    writer(stage.instance)  # its feed lives
     at = stage.instance.counters.connection_address(0)
     block = (ctypes.c_char * 128).from_address(at)  # struct md_connection_block
     fields = (7, 3, NOW, NOW, NOW, 11, 22, 33, 2, -5_000, b"KITE")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from textual.pilot import Pilot
@@ -15,6 +16,8 @@ from mdsys.top.daemon_words import Told, told
 from mdsys.top.head import DEAD
 from mdsys.top.lines import STYLES
 from mdsys.top.screens import Sheet
+from mdsys.top.source import Look
+from mdsys.top.symbols import Ranking
 from mdsys.top.table import Table
 from tests.tops import Fed, feed, later, look, mark, reader, ring, status, symbol
 
@@ -24,14 +27,30 @@ Play = Callable[[Pilot[None], Top, Fed], Awaitable[None]]
 def show(play: Play, fed: Fed | None = None, size: tuple[int, int] = (170, 50)) -> None:
     """Run the view, and what a test does with it; no clock moves it."""
 
+    feeding = fed or Fed()
+    app = Top(feeding, every_s=None)
+
+    async def quiet(*_seconds: float) -> None:
+        """Wait until nothing is left to do. Textual's own sleeps, 20 ms and more after each key."""
+        ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+        for _ in range(3):  # what is drawn may lay out anew, and that is drawn again
+            while ready:  # noqa: ASYNC110  to sleep is to let them run
+                await asyncio.sleep(0)
+            if app.is_running:
+                if app._resize_timer is not None:
+                    app._check_resize()  # at once: a terminal's is put off while more may come
+                app.screen._on_timer_update()
+
     async def run() -> None:
-        feeding = fed or Fed()
-        app = Top(feeding, every_s=None)
         async with asyncio.timeout(20), app.run_test(size=size) as pilot:
             await pilot.pause()
             await play(pilot, app, feeding)
 
-    asyncio.run(run())
+    with (
+        patch("textual.app.wait_for_idle", quiet),
+        patch("textual.pilot.wait_for_idle", quiet),
+    ):
+        asyncio.run(run())
 
 
 def screen(app: Top) -> list[str]:
@@ -100,6 +119,14 @@ def test_nothing_is_wider_or_higher_than_the_terminal(size: tuple[int, int]) -> 
 
 
 def test_small_terminal_shows_the_table_that_has_the_keys() -> None:
+    full = look(
+        connections=[mark(i) for i in range(1, 60)],
+        rings=[ring(i) for i in range(20)],
+        told=told([reader(i) for i in range(20)], status()),
+    )
+    fed = Fed(full)
+    fed.hottest = fed.stalest = [symbol(f"BINANCE:S{i}") for i in range(40)]
+
     async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
         seen = []
         for _ in range(6):
@@ -115,18 +142,33 @@ def test_small_terminal_shows_the_table_that_has_the_keys() -> None:
         await pilot.pause()
         assert line_with(app, "─ stalest symbols")
 
-    show(play, size=(80, 24))
+    show(play, fed, size=(80, 24))
+
+
+@pytest.mark.parametrize(("size", "count"), [((120, 35), 5), ((100, 30), 5), ((80, 24), 3)])
+def test_lines_do_not_stay_empty_while_other_tables_would_fit(
+    size: tuple[int, int], count: int
+) -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        assert sum(line.startswith("─ ") for line in screen(app)) == count
+        assert line_with(app, "strategy-1")
+        await pilot.press("shift+tab")
+        await pilot.pause()
+        assert line_with(app, "─ stalest symbols"), "the one with the keys is always there"
+
+    show(play, size=size)
 
 
 def test_terminal_that_changes_its_size_is_followed() -> None:
     async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
         await pilot.resize_terminal(80, 24)
         await pilot.pause()
-        assert not any("─ readers" in line for line in screen(app))
+        assert {len(line) for line in screen(app)} == {80}
+        assert not any("─ stalest" in line for line in screen(app))
         await pilot.resize_terminal(170, 50)
         await pilot.pause()
         assert {len(line) for line in screen(app)} == {170}
-        assert line_with(app, "─ readers")
+        assert line_with(app, "─ stalest")
 
     show(play)
 
@@ -224,6 +266,56 @@ def test_filter_is_applied_while_it_is_typed_and_taken_away_by_escape() -> None:
     show(play, Fed(two))
 
 
+def test_filter_can_be_seen_while_it_is_typed_and_as_long_as_it_is_on() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        assert "q end" in screen(app)[-1]
+        await pilot.press("slash", *"bin")
+        await pilot.pause()
+        assert screen(app)[-2].startswith(" filter bin")
+        assert screen(app)[-1].strip() == "Enter keep the filter  Esc take it away"
+        await pilot.press("enter")
+        await pilot.pause()
+        assert screen(app)[-2].startswith(" filter bin")
+        assert "q end" in screen(app)[-1]
+        await pilot.press("escape")
+        await pilot.pause()
+        assert not any("filter bin" in line for line in screen(app))
+        await pilot.press("slash", "x", "escape")
+        await pilot.pause()
+        assert fed.patterns[-1] == ""
+        assert not any(line.startswith(" filter") for line in screen(app))
+
+    show(play)
+
+
+def test_filter_that_hides_everything_says_so() -> None:
+    class Picky(Fed):
+        def ranking(self, look: Look, pattern: str) -> Ranking:
+            return Ranking((), (), 0, 0, 0) if pattern else super().ranking(look, pattern)
+
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await pilot.press("slash", *"zzz", "enter")
+        await pilot.pause()
+        said = [line for line in screen(app) if 'none has "zzz" in its name' in line]
+        assert sum(line.count("the filter hides all") for line in said) == 5
+        await pilot.press("escape")
+        await pilot.pause()
+        assert not any("hides all" in line for line in screen(app))
+
+    show(play, Picky())
+
+
+def test_symbol_that_does_not_move_is_not_hidden_by_the_filter() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        fed.hottest = []
+        await pilot.press("slash", *"binance", "enter")
+        await pilot.pause()
+        assert "hides all" not in line_with(app, "of 0 that move")
+        assert not any("hides all" in line for line in screen(app)[-12:])
+
+    show(play)
+
+
 def test_keys_of_the_view_are_text_in_the_filter() -> None:
     async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
         await pilot.press("slash", *"qzp")
@@ -313,6 +405,36 @@ def test_connection_is_explained_by_its_venues_words() -> None:
     show(play, denied)
 
 
+def test_explained_rows_speak_as_the_tables_do_not_as_the_program() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        for words in ("connection 1", "reader strategy-1", "ring 0"):
+            await pilot.press("enter")
+            await pilot.pause()
+            assert isinstance(app.screen, Sheet)
+            text = "\n".join(screen(app))
+            assert words in text
+            for internal in ("age s", "offset ns", "holds s", "idle s", "True", "False", "None"):
+                assert internal not in text
+            await pilot.press("escape", "tab")
+
+    show(play)
+
+
+@pytest.mark.parametrize("size", [(170, 50), (80, 24), (60, 20)])
+def test_help_and_end_are_among_the_keys_however_narrow_it_is(size: tuple[int, int]) -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        bar = screen(app)[-1]
+        assert "? help" in bar
+        assert "q end" in bar
+        assert "Tab table  / filter" in bar
+        assert ("r reverse" in bar) == (size[0] > 90), "never cut in the middle"
+        await pilot.click("#keys", offset=(bar.index("? help"), 0))
+        await pilot.pause()
+        assert isinstance(app.screen, Sheet)
+
+    show(play, size=size)
+
+
 def test_dead_daemon_is_said_in_the_head_and_its_numbers_stay() -> None:
     dead = look(state="dead", feeds=[feed(up=0)], told=Told(None, None, "the daemon is dead"))
 
@@ -320,6 +442,8 @@ def test_dead_daemon_is_said_in_the_head_and_its_numbers_stay() -> None:
         assert DEAD in line_with(app, "mdsys top")
         assert tone_of(app, DEAD) == "bad"
         assert "not known: the daemon is dead" in line_with(app, "─ readers")
+        assert line_with(app, "whole life")
+        assert " - " not in line_with(app, "socket → ring"), "what it measured is still there"
         assert line_with(app, "gone")
         assert [row.head for row in rows(app, "rings")] == [10_000, 10_000]
 

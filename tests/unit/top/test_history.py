@@ -65,6 +65,24 @@ def test_latencies_are_of_the_last_minute_alone() -> None:
     assert list(latency.seconds) == [bucket_middle(100)] * SECONDS
 
 
+def test_latencies_of_a_daemon_that_was_dead_when_we_came_are_those_that_it_left() -> None:
+    first = look(state="dead", hops={"hop": histogram({300: 1_000})})
+    left = seen(first)
+    assert left.whole_life
+    assert left.latencies()["hop"].p50 == bucket_middle(300)
+    adopted = seen(first, later(first, 1, state="running"))
+    assert not adopted.whole_life
+    assert adopted.latencies()["hop"].count == 0
+
+
+def test_latencies_do_not_vanish_a_minute_after_the_daemon_died() -> None:
+    first = look(hops={"hop": histogram({300: 7})})
+    history = seen(first, later(first, 1))
+    for second in range(2, 2 * SECONDS):
+        history.add(later(first, second, state="dead"), SERIAL)
+    assert history.latencies()["hop"].count == 7
+
+
 def test_percentiles_are_those_of_the_difference() -> None:
     first = look(hops={"hop": histogram({50: 7})})
     now = later(first, 1, hops={"hop": histogram({50: 7 + 980, 90: 15, 120: 5})})

@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Draw the README's pictures, docs/{demo,top,tap}.svg, each of a real run."""
+"""The terminal's pictures, docs/{demo,top,tap}.svg, each of a real run."""
 
 from __future__ import annotations
 
@@ -7,46 +6,45 @@ import asyncio
 import contextlib
 import io
 import re
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import mdsys
+from mdsys.consume.tap_command import Tap
+from mdsys.consume.tick_text import LineFormat
+from mdsys.demo.stage import Stage
+from mdsys.demo.view import Rates, picture
+from mdsys.record.record import Kind
+from mdsys.top.app import Top
+from mdsys.top.watching import Watching
+from tests.instances import cleaned
+from tests.simulated import Street, all_tick, daemon_on, native, status_when, street, venue_text
 
-import mdsys  # noqa: E402
-from mdsys.consume.tap_command import Tap  # noqa: E402
-from mdsys.consume.tick_text import LineFormat  # noqa: E402
-from mdsys.demo.stage import Stage  # noqa: E402
-from mdsys.demo.view import Rates, picture  # noqa: E402
-from mdsys.record.record import Kind  # noqa: E402
-from mdsys.top.app import Top  # noqa: E402
-from mdsys.top.watching import Watching  # noqa: E402
-from tests.instances import cleaned  # noqa: E402
-from tests.simulated import all_tick, daemon_on, native, status_when, street, venue_text  # noqa: E402
-
+ROOT = Path(__file__).resolve().parent.parent.parent
 SECONDS = 10
 VENUES = ("binance", "binance_usdm", "kraken", "coinbase_exchange")
 SYMBOLS = 60
 INSTANCE = "pictures"
 TOP_SIZE = (168, 44)
 TAP_LINES = 24
+TAP_LINES_AFTER = 7
+"""Of them, those after the trade that is missing."""
 CELL_WIDTH = 12.2
 """Of rich's SVG."""
 
 
-def main() -> None:
-    """Draw them all."""
+def draw_all() -> None:
+    """Draw them."""
     asyncio.run(demo())
-    with market():
+    with market() as venues:
         asyncio.run(top())
-        tap()
+        tap(venues)
 
 
 async def demo() -> None:
@@ -61,7 +59,7 @@ async def demo() -> None:
 
 
 @contextlib.contextmanager
-def market() -> Iterator[None]:
+def market() -> Iterator[Street]:
     """Run a daemon on four simulated venues, with two readers."""
     with (
         TemporaryDirectory() as folder,
@@ -86,7 +84,7 @@ def market() -> Iterator[None]:
         readers("momentum", "spread"),
     ):
         status_when(INSTANCE, all_tick)
-        yield
+        yield venues
 
 
 @contextlib.contextmanager
@@ -122,19 +120,25 @@ async def top() -> None:
     watching.close()
 
 
-def tap() -> None:
-    """Draw some lines of `mdsys tap`."""
-    wanted = Tap(INSTANCE, ["*:*00000*", "*:*00001*"])
-    form = LineFormat(symbol_width=28, colour=True)
+def tap(venues: Street) -> None:
+    """Draw some lines of `mdsys tap`: one symbol of each venue, of which one misses a trade."""
+    wanted = Tap(INSTANCE, ["*:*000007"])
+    form = LineFormat(symbol_width=27, colour=True)
     lines: list[str] = []
-    while len(lines) < TAP_LINES:
-        lines += [
-            form(row, ring, wanted.symbol_name(row))
-            for ring, row in wanted.read()
-            if row.kind != Kind.LEVEL
-        ]
-        time.sleep(0.01)
-    draw("tap", "mdsys tap", 112, Text.from_ansi("\n".join(lines[:TAP_LINES])))
+    kinds: list[int] = []
+
+    def read(is_enough: Callable[[], bool]) -> None:
+        while not is_enough():
+            for ring, row in wanted.read():
+                lines.append(form(row, ring, wanted.symbol_name(row)))
+                kinds.append(row.kind)
+            time.sleep(0.001)
+
+    read(lambda: len(lines) >= TAP_LINES)
+    venues.inject("binance", "hole", kind="trade", symbol=native("binance", 7))
+    read(lambda: Kind.STATUS in kinds[:-TAP_LINES_AFTER])
+    end = kinds.index(Kind.STATUS) + TAP_LINES_AFTER + 1
+    draw("tap", "mdsys tap", 112, Text.from_ansi("\n".join(lines[max(end - TAP_LINES, 0) : end])))
 
 
 def draw(name: str, title: str, width: int, what: RenderableType) -> None:
@@ -150,7 +154,9 @@ def write(name: str, svg: str) -> None:
     """Write a picture: no font from elsewhere, since in a repository it should ask nobody."""
     svg = re.sub(r"\s*@font-face \{.*?\}", "", svg, flags=re.DOTALL)
     svg = re.sub(r"terminal-\d+-", f"mdsys-{name}-", svg)  # not another name at every run
-    svg = re.sub(r'x="([\d.]+)"( y="[\d.]+" textLength=)"([\d.]+)"([^>]*>)((?:&#160;)+)', shift, svg)
+    svg = re.sub(
+        r'x="([\d.]+)"( y="[\d.]+" textLength=)"([\d.]+)"([^>]*>)((?:&#160;)+)', shift, svg
+    )
     path = ROOT / "docs" / f"{name}.svg"
     path.write_text(svg)
     print(path.relative_to(ROOT))
@@ -161,6 +167,3 @@ def shift(match: re.Match[str]) -> str:
     x, y, length, rest, blanks = match.groups()
     size = len(blanks) // len("&#160;") * CELL_WIDTH
     return f'x="{float(x) + size:g}"{y}"{max(float(length) - size, 0):g}"{rest}'
-
-
-main()

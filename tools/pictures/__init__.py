@@ -1,0 +1,1 @@
+"""Draws the documents' pictures, each of a real run: ``make pictures``."""
