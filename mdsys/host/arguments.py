@@ -31,4 +31,6 @@ def host_of(arguments: argparse.Namespace) -> Host:
     """
     if arguments.config is None:
         return Host(arguments.root, default_needs())
-    return Host(arguments.root, needs_of(config.load(arguments.config, symbols_later=True)))
+    # What is to be mounted yet is for doctor to say, with the command that does it.
+    loaded = config.load(arguments.config, symbols_later=True, memory_later=True)
+    return Host(arguments.root, needs_of(loaded))

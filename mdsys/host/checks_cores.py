@@ -150,7 +150,7 @@ def kernel_arguments(host: Host) -> str:
     cores_text = set_text(ours)
     words = [
         f"isolcpus=managed_irq,domain,{cores_text}",
-        f"nohz_full={cores_text}",
+        *([f"nohz_full={cores_text}"] if host.exists(f"{CPU}/nohz_full") else []),
         f"rcu_nocbs={cores_text}",
         f"irqaffinity={set_text(rest)}",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from typing import Final
 
 from mdsys import _native
@@ -15,6 +16,9 @@ from mdsys.ring.lock import start_ticks
 
 SHM: Final = "/dev/shm"  # noqa: S108 - where segments lie, not a temporary file
 THP: Final = "/sys/kernel/mm/transparent_hugepage"
+UNIT_FOLDER: Final = "/mnt/mdsys"
+UNIT: Final = "mnt-mdsys.mount"
+"""Of deploy/systemd: what it mounts there is a hugetlbfs."""
 PAGE: Final = 2 << 20
 BLOCK_SIZE: Final = 512
 """Bytes that st_blocks counts in, whatever the file system; stat(2)."""
@@ -58,6 +62,9 @@ def read_pages(host: Host) -> Finding:
     """Look whether the segments get huge pages."""
     folder = str(host.needs.memory_dir or SHM)
     mount = host.mount_of(folder)
+    mounted = mount is not None and mount[0] == folder
+    if host.needs.memory_dir is not None and not mounted and not host.exists(folder):
+        return failure(f"{folder} of [memory] dir is not there", _mount(host, folder))
     if mount is None:
         return skipped(f"nothing is mounted at {folder}")
     where, kind, options = mount
@@ -66,7 +73,7 @@ def read_pages(host: Host) -> Finding:
     if kind != "tmpfs":
         return failure(
             f"{folder} is a {kind}: segments would be written to its disk",
-            "name a hugetlbfs or a tmpfs in [memory] dir, or take the key out",
+            f"{_mount(host, folder)}\nor name a hugetlbfs or a tmpfs in [memory] dir",
         )
     forced = host.read(f"{THP}/shmem_enabled")
     if "[deny]" in forced:
@@ -78,6 +85,19 @@ def read_pages(host: Host) -> Finding:
     if "[force]" in forced or now in ("always", "within_size", "advise"):
         return ok(f"{where} gives 2 MB pages to who asks (huge={now})")
     return warning(f"{where} gives 4 KB pages (huge={now})", "", Setting(target, "advise"))
+
+
+def _mount(host: Host, folder: str) -> str:
+    """Return the commands that mount it; how many pages it needs can be told once it is there."""
+    if folder == SHM:
+        return f"mount -t tmpfs -o nosuid,nodev,huge=advise tmpfs {SHM}"
+    if folder == UNIT_FOLDER:
+        mounted = f"systemctl enable --now {UNIT}"
+    else:
+        place = shlex.quote(folder)
+        options = f"pagesize=2M,uid=mdsys,gid={host.needs.group},mode=0750"
+        mounted = f"mkdir -p {place} && mount -t hugetlbfs -o {options} none {place}"
+    return f"{mounted}\nmdsys tune apply --config FILE  # then: it sets the pages aside"
 
 
 def _pool(host: Host, folder: str, options: str) -> Finding:

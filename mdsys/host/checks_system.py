@@ -123,7 +123,7 @@ def read_memlock(host: Host) -> Finding:
         return skipped("the kernel does not tell")
     wanted = sum(host.needs.segments.values()) + host.needs.directory_bytes
     if _may(host, CAP_IPC_LOCK):
-        return ok("this user may lock anything (CAP_IPC_LOCK)", _limits_file(host))
+        return _others(host, "this user may lock anything (CAP_IPC_LOCK)")
     found = f"{_bytes(limit[0])} in this session, {wanted >> 10:,} KiB needed"
     if limit[0] < wanted:
         return _raised(host, found)
@@ -133,6 +133,14 @@ def read_memlock(host: Host) -> Finding:
 def _limits_file(host: Host) -> Setting:
     """Return the file that raises the limits of others: tune is root's, who has none himself."""
     return setting_file(LIMITS_FILE, limits_text(host.needs.group))
+
+
+def _others(host: Host, found: str) -> Finding:
+    """Return that this user may, and whether those of the group may."""
+    setting = _limits_file(host)
+    if not setting.is_so(host):
+        found += f"; the group {host.needs.group} may not before {LIMITS_FILE} says so"
+    return ok(found, setting)
 
 
 def _raised(host: Host, found: str) -> Finding:
@@ -151,7 +159,7 @@ def read_rtprio(host: Host) -> Finding:
     if limit is None:
         return skipped("the kernel does not tell")
     if _may(host, CAP_SYS_NICE):
-        return ok("this user may have any (CAP_SYS_NICE)", _limits_file(host))
+        return _others(host, "this user may have any (CAP_SYS_NICE)")
     found = f"up to {limit[0]:.0f} in this session"
     if limit[0] < 1:
         return _raised(host, found)

@@ -13,7 +13,7 @@ from typing import Any, Final, TextIO
 from mdsys.errors import ExitCode
 from mdsys.host.arguments import add_host_arguments, host_of
 from mdsys.host.check import Result, Status, examine
-from mdsys.host.table import CHECKS
+from mdsys.host.table import CHECKS, line
 from mdsys.wording import plural
 
 WIDTH: Final = 100
@@ -65,7 +65,7 @@ def print_results(results: Sequence[Result], out: TextIO) -> None:
     """Print for people: every check a line, and below what is wrong its why and its remedy."""
     for result in results:
         finding = result.finding
-        out.write(f"{finding.status:<8} {result.check.id:<36} {finding.found}\n")
+        out.write(line(result.check, finding.status, finding.found))
         if finding.status in (Status.WARNING, Status.FAILURE):
             out.write(textwrap.indent(textwrap.fill(result.check.why, WIDTH - 9), " " * 9) + "\n")
             out.write(textwrap.indent(result.fix, " " * 11) + "\n" if result.fix else "")

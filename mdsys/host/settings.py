@@ -300,7 +300,9 @@ def _allowed(kind: type[Target], name: str) -> bool:
     """Return whether tune would ever change it: a state file must not lead anywhere else."""
     if kind in (NicRings, NicCoalescing):
         return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,14}", name) is not None
-    places = ("/proc/sys/", "/proc/irq/", "/sys/") if kind is Value else ("/etc/", "/dev/")
+    places = ("/proc/sys/", "/proc/irq/", "/sys/") if kind is Value else ("/etc/",)
+    if kind is HugeMount:  # [memory] dir may lie in any tmpfs
+        places = ("/",)
     clean = os.path.normpath(name) == name
     return clean and name.startswith(places)
 

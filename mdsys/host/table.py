@@ -87,3 +87,10 @@ AT_BOOT: Final[tuple[Check, ...]] = (
 """Of what the next boot will make of it."""
 
 CHECKS: Final = NOW + AT_BOOT
+
+_ID_WIDTH: Final = max(len(check.id) for check in CHECKS)
+
+
+def line(check: Check, word: str, found: str) -> str:
+    """Return what doctor and tune print of a check, in columns."""
+    return f"{word:<8} {check.id:<{_ID_WIDTH}}  {found}\n"

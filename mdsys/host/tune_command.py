@@ -16,7 +16,7 @@ from mdsys.host.check import Status, examine_one
 from mdsys.host.checks_cores import kernel_arguments, read_isolated, read_rcu, read_tickless
 from mdsys.host.host import Host
 from mdsys.host.settings import ConfigFile, Folder
-from mdsys.host.table import CHECKS
+from mdsys.host.table import CHECKS, line
 from mdsys.host.tuning import Change, Step, apply, changes, undo
 from mdsys.wording import plural
 
@@ -60,12 +60,11 @@ def main(arguments: argparse.Namespace) -> int:
 def check(host: Host, out: TextIO) -> int:
     """Print each check that tune has a hand in, then what apply would change."""
     todo = changes(host)
-    wrong = {change.check.id for change in todo}
     for each in CHECKS:
-        result = examine_one(host, each)
-        if result.finding.settings or each.id in wrong:
-            word = "change" if each.id in wrong else str(result.finding.status)
-            out.write(f"{word:<8} {each.id:<36} {result.finding.found}\n")
+        finding = examine_one(host, each).finding
+        if finding.settings:
+            wrong = any(not setting.is_so(host) for setting in finding.settings)
+            out.write(line(each, "change" if wrong else finding.status, finding.found))
     if not todo:
         out.write("\nnothing to change\n")
         return ExitCode.OK

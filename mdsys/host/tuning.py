@@ -14,7 +14,7 @@ from mdsys.errors import HostError
 from mdsys.host import tune_state
 from mdsys.host.check import Check, examine
 from mdsys.host.host import Host
-from mdsys.host.settings import ConfigFile, Folder, Setting, Target
+from mdsys.host.settings import ConfigFile, Folder, Setting, Target, chosen, satisfies
 from mdsys.host.table import CHECKS
 from mdsys.host.tune_state import Entry
 
@@ -142,7 +142,21 @@ def _restore(host: Host, entry: Entry, boot: str) -> tuple[str | None, str]:
         and (now is None or now.split() != entry.set.split())
     ):
         return now, ""  # the reboot has taken it back, and what is there now is not ours
-    return now, _put(host, target, entry.was)
+    problem = _put(host, target, entry.was)
+    if not problem and entry.was is not None:
+        problem = _kept_another(host, target, entry.was)
+    return now, problem
+
+
+def _kept_another(host: Host, target: Target, was: str) -> str:
+    """Return what the kernel has made of a value that it took, if that is another; or nothing."""
+    try:
+        now = target.now(host)
+    except (OSError, HostError) as error:
+        return str(error)
+    if now is not None and satisfies(chosen(now), chosen(was)):
+        return ""
+    return f"it is {target.shown(now)} all the same"
 
 
 def _put(host: Host, target: Target, value: str | None) -> str:

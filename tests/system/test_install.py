@@ -105,6 +105,40 @@ def test_nothing_names_the_folder_that_it_was_staged_in(stage: Path) -> None:
     assert first == "#!/opt/mdsys/bin/python"
 
 
+def test_documents_of_the_installation_have_no_broken_links(stage: Path) -> None:
+    place = stage / "opt/mdsys"
+    pages = sorted((place / "share/doc/mdsys").rglob("*.md"))
+    assert {"README.md", "ARCHITECTURE.md", "install.md"} <= {page.name for page in pages}
+    links = {
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+        if "://" not in link
+    }
+    assert len(links) > 50
+    ends = [(page, link, (page.parent / link).resolve()) for page, link in links]
+    broken = [(page.name, link) for page, link, end in ends if not end.exists()]
+    assert broken == []
+    assert [link for _, link, end in ends if not end.is_relative_to(place / "share")] == []
+
+
+def test_every_alert_names_a_page_that_is_installed(stage: Path) -> None:
+    rules = (stage / "opt/mdsys/share/mdsys/prometheus/mdsys.rules.yml").read_text()
+    runbooks = re.findall(r"runbook_url: file://(/\S+)#(\S+)$", rules, re.MULTILINE)
+    assert len(runbooks) == rules.count("- alert:")
+    (page,) = {path for path, _ in runbooks}
+    headings = re.findall(r"^### (\w+)$", (stage / page[1:]).read_text(), re.MULTILINE)
+    assert [anchor for _, anchor in runbooks] == [heading.lower() for heading in headings]
+
+
+def test_units_name_a_page_that_is_installed(stage: Path) -> None:
+    units = [path for path in (stage / "usr/lib/systemd/system").iterdir() if path.is_file()]
+    pages = re.findall(r"Documentation=file:/(\S+)", "\n".join(unit.read_text() for unit in units))
+    assert len(pages) >= 3
+    for page in pages:
+        assert (stage / page).is_file()
+
+
 def test_all_can_read_and_only_root_can_write(stage: Path) -> None:
     for path in stage.rglob("*"):
         if not path.is_symlink():
@@ -147,6 +181,9 @@ def test_another_prefix_reaches_units_and_links(
     assert "AssertFileIsExecutable=/srv/md-1.0/bin/mdsys" in unit
     assert "/opt/mdsys" not in unit
     assert str((moved / "usr/local/bin/mdsys").readlink()) == "/srv/md-1.0/bin/mdsys"
+    rules = (moved / "srv/md-1.0/share/mdsys/prometheus/mdsys.rules.yml").read_text()
+    assert "runbook_url: file:///srv/md-1.0/share/doc/mdsys/docs/alerts.md#mdsysdown" in rules
+    assert "/opt/mdsys" not in rules
 
     (moved / "etc/mdsys/default.toml").write_text("# the operator's\n")
     gone = install(repository, moved, "--uninstall", prefix="/srv/md-1.0")

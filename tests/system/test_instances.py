@@ -21,7 +21,7 @@ from mdsys.errors import ExitCode
 from mdsys.ring.control_socket import ask, connect
 from mdsys.ring.lock import run_dir
 from mdsys.ring.segment import find_segments
-from tests.daemons import Daemon, Venue, instance, read_until, trade, trade_ids
+from tests.daemons import Daemon, Venue, VenueSocket, instance, read_until, trade, trade_ids
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(180)]
 
@@ -102,24 +102,42 @@ def files_of(name: str) -> list[Path]:
 
 
 class Pair:
-    """A daemon each for two venues, and a reader of each."""
+    """A daemon each for two venues, and a reader of each; tests share it, and may end either."""
 
     def __init__(self, stack: contextlib.ExitStack, tmp_path: Path) -> None:
         self.stack = stack
         self.tmp_path = tmp_path
         self.names = [stack.enter_context(instance()) for _ in range(2)]
         self.venues = [stack.enter_context(Venue().listening()) for _ in range(2)]
-        self.daemons = [self.start(index) for index in range(2)]
-        self.sockets = [venue.next_socket() for venue in self.venues]
+        self.sockets: dict[int, VenueSocket] = {}
+        self.daemons = [self._launch(index) for index in range(2)]
+        for index in range(2):
+            self._have(index)
         self.readers = [stack.enter_context(mdsys.attach(name)).reader() for name in self.names]
         self.sent = [0, 0]
 
-    def start(self, index: int) -> Daemon:
-        """Start one, as its unit would."""
+    def _launch(self, index: int) -> Daemon:
         made = started(self.tmp_path, self.names[index], self.venues[index].url)
-        running = self.stack.enter_context(made)
-        running.wait_ready()
-        return running
+        return self.stack.enter_context(made)
+
+    def _have(self, index: int) -> None:
+        self.daemons[index].wait_ready()
+        self.sockets[index] = self.venues[index].next_socket()
+
+    def start(self, index: int) -> None:
+        """Start one that has ended, as its unit would."""
+        self.daemons[index] = self._launch(index)
+        self._have(index)
+
+    def heal(self) -> None:
+        """Have both run, and attach anew to one whose segments are gone."""
+        for index, running in enumerate(self.daemons):
+            if running.process.poll() is not None:
+                gone = not find_segments(self.names[index])
+                self.start(index)
+                if gone:
+                    md = self.stack.enter_context(mdsys.attach(self.names[index]))
+                    self.readers[index] = md.reader()
 
     def ticks(self, index: int) -> None:
         """Have a venue send, and its reader read that and nothing else."""
@@ -130,10 +148,30 @@ class Pair:
         assert set(trade_ids(ticks)) == {number}
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     with contextlib.ExitStack() as stack:
-        yield Pair(stack, tmp_path)
+        made = Pair(stack, tmp_path_factory.mktemp("pair"))
+        yield made
+        for running in made.daemons:
+            if running.process.poll() is None:
+                assert running.end() == 0, running.log
+
+
+@pytest.fixture
+def pair(both: Pair) -> Pair:
+    """Give both, running."""
+    both.heal()
+    return both
+
+
+def test_each_answers_for_itself(pair: Pair) -> None:
+    for index, name in enumerate(pair.names):
+        status = mdsys.control(name).status()
+        (feed,) = {each["feed"] for each in status["connections"]}
+        assert feed == 0
+        assert f'"{pair.venues[index].url}' in json.dumps(status)
+        assert pair.venues[1 - index].url not in json.dumps(status)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -153,14 +191,12 @@ def test_what_ends_one_leaves_the_other_alone_and_the_first_comes_back(
     assert files_of(pair.names[1]) == others
     assert run_dir().is_dir()
 
-    pair.daemons[0] = pair.start(0)
-    pair.sockets[0] = pair.venues[0].next_socket()
+    pair.start(0)
     for index in (0, 1):
         pair.ticks(index)
     assert [pair.daemons[1].process.pid, pair.daemons[1].feed_pid()] == pids
     assert pair.readers[1].lost == 0
     assert "feed 0 ended" not in pair.daemons[1].log
-    assert pair.daemons[1].end() == 0
 
 
 def test_cleaning_one_up_leaves_the_other_alone(pair: Pair) -> None:
@@ -174,15 +210,6 @@ def test_cleaning_one_up_leaves_the_other_alone(pair: Pair) -> None:
     refused = subprocess.run([*clean, pair.names[1]], capture_output=True, check=False)
     assert refused.returncode == ExitCode.IN_USE
     pair.ticks(1)
-
-
-def test_each_answers_for_itself(pair: Pair) -> None:
-    for index, name in enumerate(pair.names):
-        status = mdsys.control(name).status()
-        (feed,) = {each["feed"] for each in status["connections"]}
-        assert feed == 0
-        assert f'"{pair.venues[index].url}' in json.dumps(status)
-        assert pair.venues[1 - index].url not in json.dumps(status)
 
 
 def test_a_unit_runs_the_instance_of_its_name_alone(tmp_path: Path) -> None:

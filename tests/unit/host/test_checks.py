@@ -131,6 +131,21 @@ BADS = [
         "[memory] dir",
         FAILURE,
     ),
+    Bad(
+        "memory.pages",
+        needs={"memory_dir": Path("/mnt/mdsys")},
+        found="/mnt/mdsys of [memory] dir is not there",
+        fix="systemctl enable --now mnt-mdsys.mount\nmdsys tune apply",
+        status=FAILURE,
+    ),
+    Bad(
+        "memory.pages",
+        needs={"memory_dir": Path("/mnt/my pages"), "group": "quants"},
+        found="/mnt/my pages of [memory] dir is not there",
+        fix="mkdir -p '/mnt/my pages' && mount -t hugetlbfs "
+        "-o pagesize=2M,uid=mdsys,gid=quants,mode=0750 none '/mnt/my pages'",
+        status=FAILURE,
+    ),
     Bad("memory.pages", {f"{THP}/shmem_enabled": "always [deny]"}, "is deny", "echo advise"),
     Bad(
         "memory.pages",

@@ -19,8 +19,9 @@ from mdsys.host.check import Result, Status, examine, failure, ok, warning
 from mdsys.host.checks_cores import kernel_arguments
 from mdsys.host.table import CHECKS
 from mdsys.host.tuning import apply, changes
-from tests.host_trees import CPU, THP, FakeHost, fake, row
+from tests.host_trees import CPU, THP, FakeHost, fake, row, status
 
+IDS = [check.id for check in CHECKS]
 CONFIG = '[[venue]]\nname = "binance"\nsymbols = ["BTCUSDT"]\n'
 
 
@@ -116,6 +117,54 @@ def test_doctor_takes_cores_from_the_configuration(
     _, text = run(capsys, "doctor", "--root", host.root, "--config", config, "--json")
     found = {each["id"]: each["found"] for each in json.loads(text)["checks"]}
     assert found["cores.isolated"] == f"core {core} is not isolated"
+
+
+def test_memory_that_is_not_mounted_yet_is_diagnosed_and_tune_goes_on(
+    host: FakeHost, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "mdsys.toml"
+    config.write_text(f'{CONFIG}[memory]\ndir = "{tmp_path}/huge"\n')
+    where = ("--root", host.root, "--config", config)
+    code, text = run(capsys, "doctor", *where, "--json")
+    assert code == ExitCode.FAILURE
+    (pages,) = (each for each in json.loads(text)["checks"] if each["id"] == "memory.pages")
+    assert pages["status"] == "failure"
+    assert pages["found"] == f"{tmp_path}/huge of [memory] dir is not there"
+    assert f"none {tmp_path}/huge\n" in pages["fix"]
+    code, text = run(capsys, "tune", "check", *where)
+    assert code == ExitCode.FAILURE
+    assert "changes: mdsys tune plan shows them" in text
+    code, text = run(capsys, "tune", "plan", *where)
+    assert code == ExitCode.OK
+    assert "sysctl -w vm.swappiness=1" in text
+    code, text = run(capsys, "tune", "apply", *where)
+    assert code == ExitCode.OK
+
+
+def test_columns_stand_below_each_other_whatever_the_id(
+    host: FakeHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (("doctor",), ("tune", "check")):
+        _, text = run(capsys, *command, "--root", host.root)
+        rows = re.findall(r"^(?:ok|skipped|warning|change|failure) +\S+\.\S+ +", text, re.MULTILINE)
+        assert len(rows) > 1
+        assert {len(row) for row in rows} == {len("warning  ") + max(map(len, IDS)) + 2}
+
+
+def test_check_does_not_say_that_what_is_to_change_is_well(
+    host: FakeHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host.change({"/etc/security/limits.d/60-mdsys.conf": None})
+    host.change({"/proc/self/status": status(capabilities=1 << 14 | 1 << 23)})  # root's
+    _, text = run(capsys, "tune", "check", "--root", host.root)
+    told = dict(
+        re.findall(r"^change +limits\.(memlock|rtprio) +(.*)$", text, re.MULTILINE),
+    )
+    others = "; the group mdsys may not before /etc/security/limits.d/60-mdsys.conf says so"
+    assert told == {
+        "memlock": f"this user may lock anything (CAP_IPC_LOCK){others}",
+        "rtprio": f"this user may have any (CAP_SYS_NICE){others}",
+    }
 
 
 def test_wrong_configuration_is_told_as_everywhere(
@@ -254,6 +303,18 @@ def test_plan_of_everything_is_sound_shell_and_says_how_to_go_back(
         'rcu_nocbs=2-3 irqaffinity=0-1"\n# END\n# update-grub && reboot\n'
     ) in script
     assert not re.search(r"^(update-grub|swapoff|reboot)", script, re.MULTILINE)
+
+
+def test_plan_names_no_nohz_full_where_the_kernel_has_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = fake(tmp_path)
+    host.change({f"{CPU}/isolated": "", f"{CPU}/nohz_full": None})
+    tune_command.print_plan(host, changes(host), sys.stdout)
+    script = capsys.readouterr().out
+    assert "isolcpus=managed_irq,domain,2-3 rcu_nocbs=2-3 irqaffinity=0-1" in script
+    assert "nohz_full" not in script
+    assert "nohz_full" not in host.result("cores.isolated").fix
 
 
 def test_plan_of_a_good_host_changes_nothing(

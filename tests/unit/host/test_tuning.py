@@ -9,6 +9,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -330,6 +331,20 @@ def test_what_could_not_be_taken_back_is_still_remembered(
     assert state_of(host) == before
 
 
+def test_what_came_back_as_another_value_is_told_and_still_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = bad(tmp_path)
+    before = state_of(host)
+    every(apply(host))
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeHost, "set_value", lambda *_: None)
+        steps = {step.target.name: step for step in undo(host)}
+    assert steps["/proc/sys/vm/swappiness"].problem == "it is 1 all the same"
+    assert not [step for step in undo(host) if step.problem]
+    assert state_of(host) == before
+
+
 def test_folder_that_others_use_by_now_is_left(tmp_path: Path) -> None:
     host = bad(tmp_path)
     every(apply(host))
@@ -489,6 +504,16 @@ def test_programs_of_this_host_are_not_run_for_another(tmp_path: Path) -> None:
 def test_key_of_nothing_that_tune_changes_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="nothing that tune changes"):
         target_of(key)
+
+
+def test_tmpfs_that_lies_anywhere_is_taken_back_with_all_else(tmp_path: Path) -> None:
+    host = bad(tmp_path)
+    host = replace(host, needs=replace(host.needs, memory_dir=Path("/mnt/mdsys")))
+    host.change({"/proc/self/mounts": "tmpfs /mnt/mdsys tmpfs rw,huge=never 0 0"})
+    before = state_of(host)
+    assert "huge:/mnt/mdsys" in {step.target.key for step in apply(host)}
+    assert not [step for step in undo(host) if step.problem]
+    assert state_of(host) == before
 
 
 def test_every_change_is_found_again_by_its_key(tmp_path: Path) -> None:
