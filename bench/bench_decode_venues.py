@@ -1,11 +1,13 @@
-"""What does a message of each venue and channel cost in C, against msgspec's typed decode of it?
+"""What does a message of each venue and kind cost in C, against msgspec's typed decode of it?
 
 One core. The frames are those of the simulated venues (bench/venue_frames.py), 512 of each channel,
-one behind the other, a book's after its snapshot. Ours parses, checks the venue's sequence or
-checksum, keeps the book, writes the cell and the ring; msgspec makes a Struct of the frame, prices
-as Decimal; of Kite's binary packets struct.unpack makes a tuple of each. The value is ns a frame,
-of how many records a line below the table tells. Before timing, every record is held against the
-venue's reference decoder in Python, byte for byte. Binance's trades and quotes are in bench_decode.
+one behind the other, a book's after its snapshot; bars and packets of Kite's indices are made after
+the venues' documents. Ours parses, checks the venue's sequence or checksum, keeps the book, writes
+the cell and the ring; msgspec makes a Struct of the frame, prices as Decimal; of Kite's binary
+packets struct.unpack makes a tuple of each. The value is ns a frame, of how many records a line
+below the table tells (of Kraken's bars none: each updates a running candle). Before timing, every
+record is held against the venue's reference decoder in Python, byte for byte. Binance's trades and
+quotes are in bench_decode.
 """
 
 from __future__ import annotations
@@ -14,16 +16,16 @@ import os
 import time
 
 from bench.lib import Context, Result, alternate, fail, summarise
-from bench.venue_frames import VENUES, channels_of, frames_of, yardstick
+from bench.venue_frames import VENUES, frames_of, kinds_of, yardstick
 
 COUNT = 512
 REPEAT = 40
 ELSEWHERE = ("binance_trade", "binance_quote", "binance_usdm_trade", "binance_usdm_quote")
 NAMES = tuple(
-    f"decode.{venue}_{channel}"
+    f"decode.{venue}_{kind}"
     for venue in VENUES
-    for channel in channels_of(venue)
-    if f"{venue}_{channel}" not in ELSEWHERE
+    for kind in kinds_of(venue)
+    if f"{venue}_{kind}" not in ELSEWHERE
 )
 
 
@@ -33,19 +35,19 @@ def run(context: Context) -> list[Result]:
     os.sched_setaffinity(0, {context.cores[0]})
     try:
         return [
-            compare(context, venue, channel)
+            compare(context, venue, kind)
             for venue in VENUES
-            for channel in channels_of(venue)
-            if context.wants(f"decode.{venue}_{channel}")
+            for kind in kinds_of(venue)
+            if context.wants(f"decode.{venue}_{kind}")
         ]
     finally:
         os.sched_setaffinity(0, home)
 
 
-def compare(context: Context, venue: str, channel: str) -> Result:
-    """Measure one venue's channel; the ratio is how many times faster ours is."""
-    name = f"decode.{venue}_{channel}"
-    made = frames_of(venue, channel, COUNT)
+def compare(context: Context, venue: str, kind: str) -> Result:
+    """Measure one venue's kind; the ratio is how many times faster ours is."""
+    name = f"decode.{venue}_{kind}"
+    made = frames_of(venue, kind, COUNT)
     words, decode = yardstick(venue, made.frames)
     decoder = made.decoder()
 

@@ -113,13 +113,15 @@ class Full:
     ) -> dict[str, Any]:
         """Ask for the daemon's state until it is enough; return it."""
         deadline = time.monotonic() + PATIENCE_S
+        state: dict[str, Any] = {}
         while True:
             with contextlib.suppress(mdsys.NotRunning, mdsys.LayoutError):  # it is starting
                 state = self.control.status()
                 if enough(state):
                     return state
             if time.monotonic() > deadline:
-                fail(f"the daemon's log ends with {self._log()[-2000:]}")
+                counts = state.get("subscriptions", "it never answered")
+                fail(f"not there after {PATIENCE_S:.0f} s: {counts}; {self._log_end()}")
             time.sleep(every_s)
 
     def until_confirmed(self, count: int) -> dict[str, Any]:
@@ -139,11 +141,17 @@ class Full:
             if found and found[2] != "1":  # which was there before
                 times[found[3].split()[-1]].append(datetime.fromisoformat(found[1]))
         if not len(times["up"]) == len(times["confirmed"]) == CONNECTIONS - 1:
-            fail(f"the daemon's log ends with {self._log()[-2000:]}")
+            fail(
+                f"of {CONNECTIONS - 1} connections {len(times['up'])} came up, "
+                f"{len(times['confirmed'])} were confirmed, by the log; {self._log_end()}"
+            )
         return (max(times["confirmed"]) - min(times["up"])).total_seconds()
 
     def _log(self) -> str:
         return (self._folder / "run.log").read_text()
+
+    def _log_end(self) -> str:
+        return f"the daemon's log ends with {self._log()[-2000:]}"
 
     def stop(self) -> None:
         """End the daemon and remove its segments."""

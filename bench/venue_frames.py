@@ -1,5 +1,7 @@
 """Frames of every venue, as its simulated self sends them, and what msgspec makes of them.
 
+What that does not send is made after the venue's documents (bench/document_frames.py).
+
 The venue's own talk subscribes one symbol's channel at its dialect, and a seeded market moves: so
 frames have the venue's keys in the venue's order, ids go on, books begin with a snapshot and their
 checksums are right. The types that msgspec decodes into are read off the frames: a Struct an
@@ -18,6 +20,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from bench.document_frames import KITE_INDEX_TOKEN, MAKERS, messages_of
 from bench.lib import fail
 from mdsys._decode import Decoder
 from mdsys.feed.frame import FrameResult, SymbolInfo, to_ticks
@@ -70,17 +73,20 @@ class _Shown(Client):
         fail(f"decode: {what}: {words}")
 
 
-def frames_of(name: str, channel: str, count: int) -> Frames:
-    """Return frames of one venue and channel.
+def frames_of(name: str, kind: str, count: int) -> Frames:
+    """Return frames of one venue and kind.
 
     Args:
         name: Of the venue.
-        channel: Of mdsys.feed.venue.CHANNELS.
+        kind: Of ``kinds_of``.
         count: How many.
     """
     venue = venues()[name]
+    is_index = kind.startswith("index")
+    channel = "ticker" if is_index else kind
     symbol = "NSE:SYM000000" if name in ("kite", "openalgo") else "SYM000000"
-    wire = KITE_TOKEN.to_bytes(4, "big") if name == "kite" else b""
+    token = KITE_INDEX_TOKEN if is_index else KITE_TOKEN
+    wire = token.to_bytes(4, "big") if name == "kite" else b""
     scale = 2 if name == "kite" else 8
     assert venue.decoder is not None
 
@@ -97,7 +103,12 @@ def frames_of(name: str, channel: str, count: int) -> Frames:
 
     kept: list[bytes] = []
     judge = decoder()
-    for message in _messages(name, Stream(symbol, channel, wire), 4 * count):
+    messages: Sequence[Message] = (
+        messages_of(name, kind, symbol, count)
+        if (name, kind) in MAKERS
+        else _messages(name, Stream(symbol, channel, wire), 4 * count)
+    )
+    for message in messages:
         frame = message.encode() if isinstance(message, str) else bytes(message)
         if judge.decode(frame)[0] is not FrameResult.CONTROL and len(kept) < count:
             # Control frames are left out, and no hole shall be where they were.
@@ -110,9 +121,9 @@ def frames_of(name: str, channel: str, count: int) -> Frames:
         expected = to_ticks(reference.decode(frame, 0, 0)[1], records + 1)
         records += len(ticks)
         if result is not FrameResult.OK or ticks.tobytes() != expected.tobytes():
-            fail(f"decode: {name} {channel}: {frame!r} is {result.name}: {ticks}, not {expected}")
+            fail(f"decode: {name} {kind}: {frame!r} is {result.name}: {ticks}, not {expected}")
     if len(kept) < count or judge.counts["gaps"] or judge.counts["book_resyncs"]:
-        fail(f"decode: {name} {channel}: {len(kept)} frames, {judge.counts}")
+        fail(f"decode: {name} {kind}: {len(kept)} frames, {judge.counts}")
     return Frames(decoder, kept, records)
 
 
@@ -207,11 +218,11 @@ def unpack_kite(frame: bytes) -> list[tuple[int, ...]]:
     return packets
 
 
-def channels_of(name: str) -> Sequence[str]:
-    """Return the channels of a venue that its simulated self has, bars aside."""
-    return [
-        each for each in ("trade", "quote", "book", "ticker") if each in venues()[name].channels
-    ]
+def kinds_of(name: str) -> Sequence[str]:
+    """Return a venue's channels, and what else it sends that is decoded in a way of its own."""
+    simulated = ("trade", "quote", "book", "ticker")
+    kinds = [each for each in simulated if each in venues()[name].channels]
+    return [*kinds, *(kind for venue, kind in MAKERS if venue == name)]
 
 
 VENUES = tuple(DIALECTS)

@@ -12,10 +12,16 @@ Needs NumPy alone; the daemon's own needs come with ``pip install 'mdsys[daemon]
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+if find_spec("mdsys._native") is None:  # a checkout, as it is cloned
+    _WORDS = "mdsys: the C extensions are not built; run: make build"
+    raise SystemExit(_WORDS) if Path(sys.argv[0]).name == "mdsys" else ImportError(_WORDS)
 
 from mdsys.consume.attach import MarketData, attach
 from mdsys.consume.book import Book

@@ -14,12 +14,20 @@ from typing import Any
 
 from mdsys import config
 from mdsys.config_checks import masked_url, size_text, windows_text
-from mdsys.daemon.credentials import ENVIRONMENT_PREFIX, Credentials, wanted_fields
+from mdsys.daemon.credentials import (
+    ENVIRONMENT_PREFIX,
+    Credentials,
+    environment_name,
+    wanted_fields,
+)
+from mdsys.daemon.plan import Placement, terms_of
 from mdsys.errors import ConfigError
 from mdsys.feed.venue import venues
 from mdsys.wording import plural
 
 MASK = "***"
+SECRET_SIZE_MIN = 16
+"""Characters; the venues' keys are as long, or longer."""
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")  # another one, as a reader's name, is quoted
 _LIST_WIDTH_MAX = 8  # a longer list gets a line for each of its values
 
@@ -35,47 +43,87 @@ def main(args: argparse.Namespace) -> int:
     On stderr go what was capped, and where each credential was found.
 
     Raises:
-        ConfigError: The file has errors, or a credential cannot be read; all of them.
+        ConfigError: The file has errors, a credential cannot be read, or the symbols are too many
+            for the connections that there may be; all of them.
     """
-    checked = config.load(args.config)
-    print(to_toml(checked), end="", flush=True)
-    for line in checked.capped:
-        print(line, file=sys.stderr)
-    found, problems = look_up_credentials(checked, str(args.config))
-    for line in found:
-        print(line, file=sys.stderr)
-    if problems:
+    examined = config.examine(args.config)
+    checked = examined.config
+    credentials = Credentials(
+        wanted_fields([each for each in checked.venues if each.name], venues())
+    )
+    faults = credentials.read().problems
+    found, missing = look_up_credentials(checked, str(args.config), credentials, faults)
+    if not examined.problems:
+        print(to_toml(checked, credentials), end="", flush=True)
+        for line in [*checked.capped, *found]:
+            print(line, file=sys.stderr)
+    if problems := [*examined.problems, *missing, *misfits(examined, str(args.config))]:
         raise ConfigError(*problems)
     return 0
 
 
-def look_up_credentials(checked: config.Config, source: str) -> tuple[list[str], list[str]]:
-    """Read each credential once; return a line for each that is there, and for each that is not.
+def look_up_credentials(
+    checked: config.Config, source: str, credentials: Credentials, faults: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """Return a line for each credential that has been read, and for each that could not be.
 
-    What is not found is told by its place alone: instead of a name the secret may stand there.
+    Args:
+        checked: Which names them.
+        source: What error messages begin with.
+        credentials: They have been read.
+        faults: What came of that.
     """
-    credentials = Credentials(wanted_fields(checked.venues, venues()))
-    problems = credentials.read().problems
     found: list[str] = []
     wrong: list[str] = []
     for index, venue in enumerate(checked.venues):
-        for number, name in enumerate(venue.credentials):
+        for number, name in enumerate(venue.credentials if venue.name else ()):
             place = f"venue[{index}].credentials[{number}]"
             if (at := credentials.source(name)) is not None:
                 count = len(credentials.secret(name))
                 found.append(f"{place}: {at} ({plural(count, 'field')})")
             elif credentials.is_anywhere(name):
-                wrong.append(f"{source}: {place}: {problems[name]}")
+                wrong.append(f"{source}: {place}: {faults[name]}")
             else:
+                file, variable = f"file {name}", environment_name(name)
+                if _shown_name(name, credentials) == MASK:
+                    file, variable = "file of this name", f"{ENVIRONMENT_PREFIX}..."
                 wrong.append(
-                    f"{source}: {place}: not found: no file of this name in "
-                    f"{' or '.join(map(str, credentials.folders))}, and no variable "
-                    f"{ENVIRONMENT_PREFIX}...: see docs/credentials.md"
+                    f"{source}: {place}: not found: no {file} in "
+                    f"{' or '.join(map(str, credentials.folders))}, and no variable {variable}: "
+                    "see docs/credentials.md"
                 )
     return found, wrong
 
 
-def to_toml(checked: config.Config) -> str:
+def _shown_name(name: str, credentials: Credentials) -> str:
+    """Return the name of a secret; a long one that names nothing may be the secret, misplaced."""
+    if len(name) < SECRET_SIZE_MIN or credentials.is_anywhere(name):
+        return name
+    return name if credentials.source(name) else MASK
+
+
+def misfits(examined: config.Examined, source: str) -> list[str]:
+    """Return a line for each venue that lets us have too few connections for its symbols.
+
+    A new instance is meant: what a symbol directory binds to its feeds, only the daemon knows. Not
+    judged is what is refused already.
+    """
+    checked = examined.config
+    if examined.refused & {"rings", "feeds"}:
+        return []
+    placement = Placement({feed: [feed] for feed in range(checked.feeds.num_processes)})
+    found: list[str] = []
+    for index, venue in enumerate(checked.venues):
+        if f"venue[{index}]" not in examined.refused:
+            try:
+                for _ in placement.add(terms_of(venue, index), venue.symbols, lambda _: None):
+                    pass
+            except ConfigError as error:
+                found += [f"{source}: {problem}" for problem in error.problems]
+    return found
+
+
+def to_toml(checked: config.Config, credentials: Credentials) -> str:
     """Return a configuration as TOML that means the same, except for what is masked.
 
     A symbols_file is named as the file names it, which lies beside: it may have 50,000 lines.
@@ -92,17 +140,16 @@ def to_toml(checked: config.Config) -> str:
     for venue in checked.venues:
         file = venue.symbols_file
         notes = {"symbols_file": f"{file.count:,} symbol{'s'[: file.count != 1]}"} if file else {}
-        lines += ["", "[[venue]]", *_assignments(_venue(venue), notes)]
+        lines += ["", "[[venue]]", *_assignments(_venue(venue, credentials), notes)]
     return "\n".join(lines) + "\n"
 
 
-def _venue(venue: config.VenueConfig) -> dict[str, Any]:
+def _venue(venue: config.VenueConfig, credentials: Credentials) -> dict[str, Any]:
     values = {each.name: getattr(venue, each.name) for each in fields(venue)}
     if (file := venue.symbols_file) is not None:
         values["symbols"] = venue.symbols[: file.listed_count]
         values["symbols_file"] = file.name
-    # Names of secrets, but it is here that somebody pastes the secret itself.
-    values["credentials"] = tuple(MASK for _ in venue.credentials)
+    values["credentials"] = tuple(_shown_name(name, credentials) for name in venue.credentials)
     for key in ("url", "rest_url"):
         values[key] = values[key] and masked_url(values[key])
     limits = {key: getattr(venue.limits, key) for key in config.LIMITS}

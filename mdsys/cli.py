@@ -30,6 +30,7 @@ EXTRAS = {
         "aiohttp",
         "msgspec",
         "picows",
+        "prometheus_client",
         "rich",
         "uvloop",
         "websockets",
@@ -51,6 +52,8 @@ class Command:
     """The extra of EXTRAS that it needs."""
     interrupt_is_end: bool = False
     """Ctrl-C is the ordinary way to end it, so it exits 0."""
+    stops_in_order: bool = False
+    """A signal stops it in order, with 0: one that comes while it is being imported, too."""
 
 
 COMMANDS = {
@@ -76,6 +79,7 @@ COMMANDS = {
         "them. Exits 75 when the instance runs already.\n\n"
         "  mdsys run --config mdsys.toml",
         "daemon",
+        stops_in_order=True,
     ),
     "clean": Command(
         "mdsys.ring.clean_command",
@@ -120,7 +124,9 @@ COMMANDS = {
     "ctl": Command(
         "mdsys.ctl_command",
         "subscribe, unsubscribe, reload, and why a symbol is silent",
-        "Asks the running daemon. Exits 1 when it refuses anything, also a single symbol.\n\n"
+        "Asks the running daemon. Exits 1 when it refuses anything, also a single symbol.\n"
+        "status counts a stream under each state that it has reached: what ticks is confirmed and\n"
+        "requested, too; stat --json counts it once. docs/control-socket.md\n\n"
         "  mdsys ctl status\n"
         "  mdsys ctl status BINANCE:BTCUSDT\n"
         "  mdsys ctl subscribe BINANCE:BTCUSDT BINANCE:ETHUSDT\n"
@@ -130,7 +136,9 @@ COMMANDS = {
     "stat": Command(
         "mdsys.daemon.stat_command",
         "counters, latencies and balance, also of a dead daemon",
-        "Reads shared memory; who reads it, the running daemon tells.\n\n  mdsys stat --json",
+        "Reads shared memory; who reads it, the running daemon tells. In --json subscriptions\n"
+        "counts each stream once, under the state that it is in; ctl status counts it under\n"
+        "each that it has reached. docs/counters.md\n\n  mdsys stat --json",
         None,
     ),
     "top": Command(
@@ -180,6 +188,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         name, rest = _split(sys.argv[1:] if argv is None else argv)
         command = COMMANDS[name]
+        if command.stops_in_order:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, _end_before_the_beginning)
         _require(name, command)
         module = import_module(command.module)
         code: int = module.main(_parse(name, command, module, rest))
@@ -206,6 +217,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             ExitCode.NO_PERMISSION if denied else ExitCode.FAILURE,
         )
     return code
+
+
+def _end_before_the_beginning(*_: object) -> NoReturn:
+    """Nothing has been made that would have to be put in order."""
+    os._exit(ExitCode.OK)
 
 
 def _require(name: str, command: Command) -> None:

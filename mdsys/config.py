@@ -61,6 +61,10 @@ class VenueFacts(Protocol):
         """Of checks.CHANNELS, those it has."""
 
     @property
+    def channels_default(self) -> Collection[str]:
+        """Those that are meant where none is named; if it has none of them: all it has."""
+
+    @property
     def limits(self) -> Limits:
         """What it allows."""
 
@@ -186,8 +190,34 @@ class Config:
     """Where a figure is another than the profile or the file says, and why; one line each."""
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A configuration as far as it can be understood, and all that is wrong with it."""
+
+    config: Config
+    """What is refused has its default here; a venue that is none has the name ""."""
+    problems: tuple[str, ...]
+    refused: frozenset[str]
+    """Tables, as ``feeds`` or ``venue[0]``, of which a value is refused: what stands in ``config``
+    is not what they say."""
+
+    def sound(self) -> Config:
+        """Return the configuration.
+
+        Raises:
+            ConfigError: With one line for each thing that is wrong.
+        """
+        if self.problems:
+            raise ConfigError(*self.problems)
+        return self.config
+
+
 def load(
-    path: Path, *, venues: Mapping[str, VenueFacts] | None = None, symbols_later: bool = False
+    path: Path,
+    *,
+    venues: Mapping[str, VenueFacts] | None = None,
+    symbols_later: bool = False,
+    memory_later: bool = False,
 ) -> Config:
     """Read and check a configuration file.
 
@@ -195,22 +225,42 @@ def load(
         path: The file; a symbols_file is sought beside it.
         venues: What a venue's name may be; None: every venue that is installed.
         symbols_later: Whether a venue may name none: they will be subscribed.
+        memory_later: Whether [memory] dir may be missing: it will be mounted.
 
     Raises:
         ConfigError: With one line for each thing that is wrong.
         NoPermission: The file may not be read.
+    """
+    return examine(
+        path, venues=venues, symbols_later=symbols_later, memory_later=memory_later
+    ).sound()
+
+
+def examine(
+    path: Path,
+    *,
+    venues: Mapping[str, VenueFacts] | None = None,
+    symbols_later: bool = False,
+    memory_later: bool = False,
+) -> Examined:
+    """Do as ``load``, and return what is wrong.
+
+    Raises:
+        ConfigError: It cannot be read, or is no TOML.
+        NoPermission: It may not be read.
     """
     text = checks.read_text(path)
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what it lets through
         raise ConfigError(f"{path}: {error}") from None
-    return parse(
+    return _examine(
         values,
-        source=str(path),
-        folder=path.parent,
-        venues=venues,
+        str(path),
+        path.parent,
+        venues,
         symbols_later=symbols_later,
+        memory_later=memory_later,
     )
 
 
@@ -234,12 +284,25 @@ def parse(
     Raises:
         ConfigError: With one line for each thing that is wrong.
     """
+    return _examine(values, source, folder, venues, symbols_later=symbols_later).sound()
+
+
+def _examine(
+    values: Mapping[str, Any],
+    source: str,
+    folder: Path | None,
+    venues: Mapping[str, VenueFacts] | None,
+    *,
+    symbols_later: bool,
+    memory_later: bool = False,
+) -> Examined:
     if venues is None:
         venues = installed_venues()
         len(venues)  # raises where a package's venue has a built-in one's name
     problems: list[str] = []
+    refused: set[str] = set()
     capped: list[str] = []
-    root = _Table(problems, source, "", values)
+    root = _Table(problems, refused, source, "", values)
     instance = root.take("instance", checks.instance_name, "default")
     group = root.take("group", checks.group_name, None)
     profile_name = root.take("profile", checks.one_of(PROFILES), "latency")
@@ -254,7 +317,8 @@ def parse(
     rings_sound = table.finish()
 
     table = root.table("memory")
-    memory = Memory(table.take("dir", checks.existing_folder, None))
+    dir_check = checks.folder if memory_later else checks.existing_folder
+    memory = Memory(table.take("dir", dir_check, None))
     table.finish()
 
     table = root.table("feeds")
@@ -314,9 +378,7 @@ def parse(
             "rings.max_symbols", f"{rings.max_symbols} is too few for {plural(count, 'symbol')}"
         )
     root.finish()
-    if problems:
-        raise ConfigError(*problems)
-    return Config(
+    config = Config(
         instance,
         group,
         profile_name,
@@ -328,6 +390,7 @@ def parse(
         found,
         tuple(capped),
     )
+    return Examined(config, tuple(problems), frozenset(refused))
 
 
 def _fitting_processes(
@@ -367,10 +430,11 @@ def _venue(
         table.refuse("name", str(error))
         facts = None
     has = facts.channels if facts else checks.CHANNELS
+    usual = facts.channels_default if facts else has
     channels = table.take(
         "channels",
         checks.list_of(checks.channel(name, has), least=1),
-        tuple(channel for channel in ("trade", "quote", "book") if channel in has) or tuple(has),
+        tuple(each for each in usual if each in has) or tuple(has),
     )
     symbol = checks.symbol_of(name, facts.spelled if facts else str)
     listed = table.take("symbols", checks.list_of(symbol), ())
@@ -384,7 +448,7 @@ def _venue(
         capped.append(f"{table.place('max_symbols_per_connection')}: {note}")
     file_name, file_symbols = in_file or ("", ())
     venue = VenueConfig(
-        name=name,
+        name=name if facts else "",
         symbols=tuple(dict.fromkeys(listed + file_symbols)),
         symbols_file=(SymbolsFile(file_name, len(file_symbols), len(listed)) if in_file else None),
         channels=channels,
@@ -480,11 +544,13 @@ class _Table:
     def __init__(
         self,
         problems: list[str],
+        refused: set[str],
         source: str,
         path: str,
         values: Mapping[str, Any],
     ) -> None:
         self._problems = problems
+        self._refused = refused
         self._source = source
         self._path = path  # "", "rings" or "venue[0]"
         self._values = values
@@ -496,6 +562,10 @@ class _Table:
         self._refuse(self.place(key), why)
 
     def _refuse(self, place: str, why: str) -> None:
+        self._refused.add(place.partition(".")[0])
+        self._complain(place, why)
+
+    def _complain(self, place: str, why: str) -> None:
         self._sound = False
         self._problems.append(f"{self._source}: {place}: {why}")
 
@@ -533,7 +603,7 @@ class _Table:
     def table(self, key: str) -> _Table:
         """Return a table inside this one; an absent one is empty."""
         values = self.take(key, checks.table, dict[str, Any]())
-        return _Table(self._problems, self._source, self.place(key), values)
+        return _Table(self._problems, self._refused, self._source, self.place(key), values)
 
     def tables(self, key: str) -> list[_Table]:
         """Return an array of tables, of at least one."""
@@ -541,7 +611,7 @@ class _Table:
         if self._values.get(key, []) == []:
             self.refuse(key, f"none: give at least one [[{key}]]")
         return [
-            _Table(self._problems, self._source, f"{key}[{index}]", each)
+            _Table(self._problems, self._refused, self._source, f"{key}[{index}]", each)
             for index, each in enumerate(values)
         ]
 
@@ -549,5 +619,6 @@ class _Table:
         """Refuse the keys that nobody took; return whether all of the table is sound."""
         for key in self._values:
             if key not in self._known:
-                self.refuse(key, f"unknown key{checks.did_you_mean(key, self._known)}")
+                hint = checks.did_you_mean(key, self._known)
+                self._complain(self.place(key), f"unknown key{hint}")
         return self._sound

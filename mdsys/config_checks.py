@@ -308,11 +308,17 @@ def size_text(size: int) -> str:
     return str(size)
 
 
-def existing_folder(value: object) -> Path:
-    """Check that it is the absolute path of a directory of this host."""
+def folder(value: object) -> Path:
+    """Check that it is an absolute path."""
     path = Path(string(value))
     if not path.is_absolute():
         raise ConfigError(f"{shown(value)} is no absolute path")
+    return path
+
+
+def existing_folder(value: object) -> Path:
+    """Check that it is the absolute path of a directory of this host."""
+    path = folder(value)
     if not path.is_dir():
         raise ConfigError(f"{shown(value)} is no directory on this host")
     return path

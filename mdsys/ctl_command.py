@@ -15,6 +15,8 @@ from mdsys.ring.instance_argument import add_instance_argument
 from mdsys.wording import plural, printable
 
 ACTIONS = ("subscribe", "unsubscribe", "reload", "status")
+REFUSED_SHOWN_MAX = 20
+"""Names; ``--json`` has them all, up to what one answer holds."""
 STAGES = ("desired", "requested", "confirmed", "ticking", "refused")
 
 
@@ -100,7 +102,12 @@ def _print_change(word: str, change: Mapping[str, Any], out: TextIO) -> None:
         f"{word}: {plural(change['accepted'], 'symbol')}, {change['unchanged']:,} unchanged, "
         f"{change['refused_count']:,} refused\n"
     )
-    out.writelines(f"  {name}: {printable(why)}\n" for name, why in change["refused"].items())
+    shown = list(change["refused"].items())[:REFUSED_SHOWN_MAX]
+    out.writelines(f"  {printable(name)}: {printable(why)}\n" for name, why in shown)
+    if (more_count := change["refused_count"] - len(shown)) > 0:
+        in_json = len(change["refused"])
+        which = "all" if in_json == change["refused_count"] else f"the first {in_json:,}"
+        out.write(f"  and {more_count:,} more: --json shows {which}\n")
 
 
 def _print_all(answer: Answer, out: TextIO) -> None:
@@ -157,11 +164,13 @@ def _print_symbol(answer: Answer, out: TextIO) -> None:
     if answer["remedy"]:
         out.write(f"remedy:     {printable(answer['remedy'])}\n")
     if (connection := answer["connection"]) is not None:
-        frame = _ago(answer["last_frame_s"], "no frame yet")
+        age_s, retry_s = answer["last_frame_s"], connection["retry_s"]
+        frame = "no frame yet" if age_s is None else f"last frame {_ago(age_s, '')}"
+        again = "" if retry_s is None else f", dialled again in {retry_s:,.1f} s"
         out.write(
             f"connection: {connection['connection']} to {connection['url']}, feed "
-            f"{connection['feed']}, {connection['state']} for {connection['since_s']:,.1f} s, "
-            f"{frame}\n"
+            f"{connection['feed']}, {connection['state']} for {connection['since_s']:,.1f} s"
+            f"{again}, {frame}\n"
         )
     if answer["session"] != "none":
         out.write(f"session:    {answer['session']}\n")

@@ -126,20 +126,22 @@ class Observer:
         now_ns = self._clock.now_ns()
         known = told or Told()
         readers_known = told is not None
+        feeds = [self._feed(feed, now_ns, known) for feed in range(len(self.counters))]
+        alive = is_alive(self.symbols)
         return Picture(
             self.instance,
             now_ns,
             segment_state(self.symbols),
             self.symbols.writer_pid,
-            is_alive(self.symbols),
+            alive,
             self.dir,
             {
                 **self._supervisor(now_ns),
                 "limiter": [_limit(limit) for limit in known.limits],
-                "feed": [self._feed(feed, now_ns, known) for feed in range(len(self.counters))],
+                "feed": feeds,
                 "connection": [
-                    _connection(feed, mark, now_ns, known)
-                    for feed in range(len(self.counters))
+                    _connection(feed, mark, now_ns, known, lost=alive and not row.values["up"])
+                    for feed, row in enumerate(feeds)
                     for mark in self.counters.connections(feed)
                 ],
                 "ring": self._rings(now_ns, known.readers if readers_known else None),
@@ -289,7 +291,7 @@ def to_sparse(words: bytes) -> list[Any]:
     head = np.frombuffer(words, "<i8", 4)
     buckets = np.frombuffer(words, "<u8", offset=32)
     filled = np.flatnonzero(buckets)
-    pairs = np.stack((filled, buckets[filled].astype(np.int64)), axis=1)
+    pairs = np.stack((filled.astype(np.uint64), buckets[filled]), axis=1)  # a count may be any
     return [*head[1:].tolist(), pairs.tolist()]
 
 
@@ -303,9 +305,19 @@ def from_sparse(sparse: Sequence[Any]) -> Histogram:
     return parse_histogram(words)
 
 
-def _connection(feed: int, mark: Mapping[str, Any], now_ns: int, told: Told) -> Row:
+def _connection(
+    feed: int,
+    mark: Mapping[str, Any],
+    now_ns: int,
+    told: Told,
+    *,
+    lost: bool,
+) -> Row:
+    """Return the row of a connection; ``lost``: its feed has died, and will be replaced."""
     number = mark["connection"]
     state = CONNECTION_STATES[mark["state"]] if mark["state"] < len(CONNECTION_STATES) else "?"
+    if lost and state != "denied":  # who was killed marks nothing any more, and has no sockets
+        state = "waiting"
     shown = told.connections.get(number, {})
     values: dict[str, float | None] = {
         name: mark[name] for name in ("frames", "bytes", "records", "opens")

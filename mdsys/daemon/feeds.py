@@ -39,6 +39,8 @@ HANG_S = 2.0
 """A feed beats twenty times a second; one that has not for so long hangs. Tests alone change it."""
 START_S = 30.0
 """How long a new feed may take until it first beats: it maps and locks gigabytes."""
+HEARD_AT_ONCE = 256
+"""Messages of one feed before the others' turn."""
 SPARE_DELAY_S = 1.0
 """From the start of a feed or a spare to that of the next spare, which must not take their time."""
 
@@ -287,8 +289,8 @@ class Feeds:
         self._start_later(feed, "hung and was killed" if feed.hung else _ending(code))
 
     def _hear(self, feed: Feed, reports: socket.socket) -> None:
-        """Take what a feed has told."""
-        while True:
+        """Take what a feed has told; some of it at a time, so that none holds up the loop."""
+        for _ in range(HEARD_AT_ONCE):
             try:
                 data = reports.recv(MESSAGE_SIZE_MAX)
             except BlockingIOError:

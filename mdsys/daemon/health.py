@@ -355,7 +355,9 @@ class Health:
             if pulse.silence_s is not None and silent_s > pulse.silence_s:
                 found[number] = f"mute: no frame for {silent_s:.0f} s"
             elif number in mute:
-                found[number] = "mute: none of its channels has sent anything for far too long"
+                found[number] = (
+                    "mute: none of its channels has brought anything new for far too long"
+                )
             if number in found:
                 self._told_ns[number] = pulse.opened_ns
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from mdsys.config import Config, VenueConfig
@@ -17,6 +17,7 @@ from mdsys.daemon.roster import Outcome, Roster
 from mdsys.errors import MdsysError
 from mdsys.feed.orders import Order, Redial
 from mdsys.feed.venue import Venue
+from mdsys.wording import plural
 
 TABLES = ("rings", "memory", "feeds", "consumer", "metrics")
 LIVE = ("name", "symbols", "symbols_file", "credentials")
@@ -35,7 +36,7 @@ class _Difference:
     opened: list[tuple[int, VenueConfig]]
     """New [[venue]] tables, with their places."""
     closed: list[str]
-    fixed: list[str]
+    fixed: list[str] = field(default_factory=list)
     """Keys that only a restart takes over."""
 
 
@@ -63,6 +64,8 @@ class Reload:
         open_venue: Callable[[VenueConfig], Awaitable[None]],
     ) -> None:
         self._config = config
+        self._running = config
+        """What the keys that only a restart takes over are held against, until there is one."""
         self._read = read
         self._venues = venues
         self._roster = roster
@@ -96,6 +99,7 @@ class Reload:
         except (MdsysError, OSError) as error:
             raise Refused(str(error)) from None
         difference = _difference(self._config, new)
+        difference.fixed = list(_fixed(self._running, new))
         named = {config.name for config in new.venues}
         for index, config in enumerate(new.venues):
             if (desk := self._roster.desks.get(config.name)) is not None:
@@ -120,6 +124,15 @@ class Reload:
             difference.added + self._roster.refused_unasked(), keep=True
         )
         self._config = new
+        stay = [each for each in self._running.venues if each.name not in difference.closed]
+        opened = [config for _, config in difference.opened]
+        self._running = replace(
+            self._running,
+            venues=tuple(
+                replace(each, credentials=self._roster.desks[each.name].config.credentials)
+                for each in (*stay, *opened)
+            ),
+        )
         redialled = self._redial(set(reread.changed))
         self._roster.look_up_again()
         for name, why in reread.problems.items():
@@ -127,8 +140,8 @@ class Reload:
         if difference.fixed:
             log.warning("a restart alone takes over: %s", ", ".join(difference.fixed))
         log.info(
-            "reloaded: %d symbols came, %d went, %d refused; credentials changed: %s",
-            *(len(came.accepted), len(gone.accepted), len(came.refused)),
+            "reloaded: %s came, %d went, %d refused; credentials changed: %s",
+            *(plural(len(came.accepted), "symbol"), len(gone.accepted), len(came.refused)),
             ", ".join(reread.changed) or "none",
         )
         return {
@@ -161,7 +174,7 @@ class Reload:
 def _difference(old: Config, new: Config) -> _Difference:
     before = {venue.name: venue for venue in old.venues}
     after = {venue.name: venue for venue in new.venues}
-    found = _Difference([], [], [], [], list(_fixed(old, new)))
+    found = _Difference([], [], [], [])
     found.closed = [name for name in before if name not in after]
     for index, venue in enumerate(new.venues):
         had = before.get(venue.name)

@@ -54,6 +54,9 @@ SCALE = 8
 DENYING = (401, 403)
 """HTTP statuses of a list that our credential does not open."""
 
+REFUSALS_LOGGED_MAX = 10
+"""Symbols of one look-up; of the others the count is told."""
+
 USUAL = Resolution(price_scale=SCALE, size_scale=SCALE)
 """Of a symbol that no list tells of."""
 
@@ -203,19 +206,20 @@ class Roster:
                 await self._stay_away(desk, backoff.next_s())
             desk.mended.clear()
             async with desk.lock:
-                waiting = [
-                    symbol
-                    for symbol in self.subscriptions.symbols(desk.config.name)
-                    if self._unplaced(desk, symbol)
-                ]
+                waiting = self.subscriptions.unplaced(desk.config.name)
                 try:
                     refused = await self._resolve_and_place(desk, waiting)
                     break
                 except FeedError as error:
                     failure = error
         desk.trouble, desk.denied, desk.looking_up = None, False, False
-        for symbol, why in refused.items():
+        for symbol, why in islice(refused.items(), REFUSALS_LOGGED_MAX):
             log.warning("%s: %s refused: %s", desk.config.name, symbol, why)
+        if (more_count := len(refused) - REFUSALS_LOGGED_MAX) > 0:
+            log.warning(
+                "%s: ... and %d more refused: mdsys ctl status SYMBOL --instance %s",
+                *(desk.config.name, more_count, self._instance),
+            )
 
     async def _stay_away(self, desk: VenueDesk, delay_s: float) -> None:
         """Wait until another look-up may succeed; a venue that denies us is left alone."""
@@ -369,14 +373,10 @@ class Roster:
 
     def refused_unasked(self) -> list[str]:
         """Return VENUE:SYMBOL of what was refused before any connection was asked for it."""
-        subscriptions = self.subscriptions
         return [
             desk.config.full_name(symbol)
             for desk in self.desks.values()
-            for symbol in subscriptions.symbols(desk.config.name)
-            if self._unplaced(desk, symbol)
-            and (row := subscriptions.row(desk.config.name, symbol)) is not None
-            and subscriptions.worst(row) is State.REFUSED
+            for symbol in self.subscriptions.unplaced(desk.config.name, State.REFUSED)
         ]
 
     # ---- one change ----
@@ -390,10 +390,6 @@ class Roster:
             acknowledges=desk.venue.acknowledges,
         )
         self.on_new_rows(rows)
-
-    def _unplaced(self, desk: VenueDesk, symbol: str) -> bool:
-        row = self.subscriptions.row(desk.config.name, symbol)
-        return row is not None and self.subscriptions.connection[row] == 0
 
     async def _resolve_and_place(self, desk: VenueDesk, symbols: Sequence[str]) -> dict[str, str]:
         """Place wanted symbols; return those that are refused, and why.
@@ -420,8 +416,11 @@ class Roster:
         by_words: dict[str, list[str]] = {}
         for symbol, why in refused.items():
             by_words.setdefault(why, []).append(symbol)
-        for why, own in by_words.items():
-            self.subscriptions.report(desk.config.name, own, None, State.REFUSED, now_ns, words=why)
+        async for piece in _pieces(by_words.items()):
+            for why, own in piece:
+                self.subscriptions.report(
+                    desk.config.name, own, None, State.REFUSED, now_ns, words=why
+                )
         return refused
 
     async def _resolve(self, desk: VenueDesk, symbols: Collection[str]) -> Mapping[str, Resolution]:

@@ -22,6 +22,7 @@ from mdsys.errors import ConfigError, MdsysError
 
 UNIT_INSTANCE: Final = "MDSYS_UNIT_INSTANCE"
 """Set by systemd/mdsys@.service: NAME of mdsys@NAME."""
+STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 THREADS_S: Final = 0.1
 """How long the end waits for threads: one may hang on a name server for half a minute."""
 
@@ -56,7 +57,11 @@ def main(arguments: argparse.Namespace) -> int:
 async def _run(make: Callable[[], Supervisor]) -> int:
     """Run a supervisor, and leave no thread that would hold up our end."""
     threads = ThreadPoolExecutor(thread_name_prefix="mdsys")
-    asyncio.get_running_loop().set_default_executor(threads)
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(threads)
+    for number in STOPPING:
+        # What comes while the supervisor is being made waits until the loop turns: for its handler.
+        loop.add_signal_handler(number, _wait)
     code = await make().run()
     end = threading.Thread(target=threads.shutdown, daemon=True)
     end.start()
@@ -65,6 +70,10 @@ async def _run(make: Callable[[], Supervisor]) -> int:
         logging.shutdown()
         os._exit(code)
     return code
+
+
+def _wait() -> None:
+    """Take the signal's usual deed away from it; never called."""
 
 
 def check_unit_instance(config: Config, path: Path, unit: str | None) -> None:

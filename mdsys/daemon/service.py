@@ -171,7 +171,10 @@ class Service:
         asyncio.get_running_loop().call_later(look_s, self._watch, look_s)
 
     def _all_turn(self) -> bool:
-        """Return whether no feed hangs: each that has a heart has beaten since the last look."""
+        """Return whether no feed hangs: each that has a heart has beaten since the last look.
+
+        One that was killed for hanging is dead, whenever its successor may begin.
+        """
         beats = {
             feed.number: [ring.heartbeat_ns for ring in feed.rings]
             for feed in self._feeds.all
@@ -179,7 +182,7 @@ class Service:
         }
         stand = any(self._beats.get(number) == each for number, each in beats.items())
         self._beats = beats
-        return not stand and not any(feed.hung for feed in self._feeds.all)
+        return not stand and not any(feed.hung and feed.process for feed in self._feeds.all)
 
 
 def _more(count: int, word: str) -> str:

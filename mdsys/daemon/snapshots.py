@@ -93,6 +93,8 @@ class _Venue:
         self._under_way: dict[str, bool] = {}
         """Symbol -> whether it is still wanted."""
         self.past: dict[str, _Past] = {}
+        self.refusals: dict[str, str] = {}
+        """Symbol -> the last answer, where it was that asking again is in vain."""
         self._workers: set[asyncio.Task[None]] = set()
         self._failed_count = 0
         self._complained_at = -math.inf
@@ -131,8 +133,8 @@ class _Venue:
         self._work()
 
     def forget(self, symbol: str) -> None:
-        for queue in (self._fresh, self._again, self.past):
-            queue.pop(symbol, None)
+        for held in (self._fresh, self._again, self.past, self.refusals):
+            held.pop(symbol, None)
         if timer := self._later.pop(symbol, None):
             timer.cancel()
         if symbol in self._under_way:
@@ -200,7 +202,11 @@ class _Venue:
             )
         except FeedError as error:
             self._complain(symbol, error)
-            return not (isinstance(error, RestError) and error.is_final)
+            if isinstance(error, RestError) and error.is_final:
+                self.refusals[symbol] = str(error)
+                return False
+            return True
+        self.refusals.pop(symbol, None)
         if self._under_way[symbol]:
             try:
                 self._deliver(self.name, symbol, body, depth)
@@ -259,6 +265,11 @@ class Snapshots:
     def waiting(self) -> Mapping[str, int]:
         """Return how many snapshots of each venue are wished for and not there yet."""
         return {name: venue.waiting_count for name, venue in self._venues.items()}
+
+    def refusal(self, name: str, symbol: str) -> str | None:
+        """Return the venue's words if it has refused a symbol's snapshot for good; else None."""
+        venue = self._venues.get(name)
+        return None if venue is None else venue.refusals.get(symbol)
 
     async def close(self) -> None:
         """Give up everything."""

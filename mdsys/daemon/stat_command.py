@@ -18,7 +18,7 @@ from mdsys.counters.picture import UP, Picture, Row, take
 from mdsys.counters.schema import Scope, fields, metrics_of
 from mdsys.ring.instance_argument import add_instance_argument
 from mdsys.ring.partition import Balance
-from mdsys.wording import plural, share
+from mdsys.wording import duration, plural, share
 
 OUTCOMES: Final = ("received", "filtered", "conflated", "dropped", "lost")
 """What may become of a record that was published to a reader."""
@@ -262,5 +262,5 @@ def _core(reader: dict[str, Any]) -> str:
 def _ns(value_ns: int | None) -> str:
     """Return a percentile for people; None is one beyond what the buckets can tell apart."""
     return (
-        f"beyond {OPEN_FROM_NS // 60_000_000_000} min" if value_ns is None else f"{value_ns:,} ns"
+        f"beyond {OPEN_FROM_NS // 60_000_000_000} min" if value_ns is None else duration(value_ns)
     )

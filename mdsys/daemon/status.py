@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -30,6 +30,7 @@ class Status:
         feeds: The processes.
         limiter: The venues' limits.
         credentials: For remedies.
+        book_refusal: The words with which a venue has refused a symbol's book by REST, if it has.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Status:
         feeds: Feeds,
         limiter: Limiter,
         credentials: Credentials,
+        book_refusal: Callable[[str, str], str | None],
     ) -> None:
         self._instance = instance
         self._roster = roster
@@ -49,6 +51,7 @@ class Status:
         self._feeds = feeds
         self._limiter = limiter
         self._credentials = credentials
+        self._book_refusal = book_refusal
 
     def all(self, now_ns: int) -> dict[str, Any]:
         """Return the state of everything."""
@@ -108,6 +111,7 @@ class Status:
         heard = subscriptions.look(self._cache.heard)[row]
         stale = self._watch.health.is_stale(row)
         limits_s = self._watch.health.limits_s(row)
+        book_refusal = self._book_refusal(desk.config.name, symbol)
         streams = []
         for stream in subscriptions.streams(row):
             column = CHANNELS.index(stream["channel"])
@@ -120,7 +124,8 @@ class Status:
                     "last_tick_s": age_s(last_ns, now_ns) if last_ns else None,
                     "stale": stale[column],
                     "silence_max_s": limits_s[column],
-                    "words": stream["words"],
+                    "words": stream["words"]
+                    or (book_refusal if stream["channel"] == "book" else None),
                 }
             )
         answer["streams"] = streams
@@ -197,6 +202,19 @@ class Status:
 
     def _silent(self, desk: VenueDesk, answer: Mapping[str, Any]) -> dict[str, str | None]:
         venue, state = desk.config.name, answer["state"]
+        if answer["words"]:  # of a stream that is not refused: its book by REST is
+            return {
+                "why": f"its book cannot be had: {answer['words']}",
+                "remedy": f"mdsys ctl unsubscribe {answer['symbol']}, or mend the cause and "
+                "subscribe it again",
+            }
+        if repeated := self._repeated(desk, answer):
+            return {
+                "why": repeated,
+                "remedy": "it is heard again by itself once its ids have caught up; to have that "
+                f"at once, stop the daemon, run mdsys clean --instance {self._instance}, and "
+                "start it",
+            }
         if stale := [each for each in answer["streams"] if each["stale"]]:
             worst = max(stale, key=lambda each: each["last_tick_s"] or 0.0)
             return {
@@ -220,3 +238,18 @@ class Status:
                 if last["silence_max_s"] is None:
                     why += ", after too few for its habit to be known"
         return {"why": why, "remedy": None}
+
+    def _repeated(self, desk: VenueDesk, answer: Mapping[str, Any]) -> str | None:
+        """Return in words that the venue sends and the ids are old, if that explains a silence."""
+        answered = ["confirmed"] if desk.venue.acknowledges else ["confirmed", "requested"]
+        silent = [
+            each
+            for each in answer["streams"]
+            if (each["stale"] or each["state"] in answered) and each["last_tick_s"] is not None
+        ]
+        if not silent:
+            return None
+        worst = max(silent, key=lambda each: each["last_tick_s"])
+        feed, silent_s = answer["connection"]["feed"], worst["last_tick_s"]
+        words = self._watch.repeats.words(feed, silent_s)
+        return words and f"{worst['channel']} has been silent for {silent_s:.0f} s; {words}"

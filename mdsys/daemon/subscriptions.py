@@ -24,6 +24,7 @@ _COLUMN = {channel: column for column, channel in enumerate(CHANNELS)}
 _WIDTH = len(CHANNELS)
 
 Times = npt.NDArray[np.int64]
+_NEVER = np.int64(np.iinfo(np.int64).max)
 Heard = Callable[[npt.NDArray[np.uint32], Times], None]
 """(symbol ids, out): tells when each channel of each was last heard, ns since the epoch; 0: never.
 ``_native.Cache.heard``."""
@@ -75,6 +76,20 @@ class Subscriptions:
     def symbols(self, venue: str) -> Collection[str]:
         """Return what is wanted of a venue, in the order it came."""
         return self._rows.get(venue, {}).keys()
+
+    def unplaced(self, venue: str, state: State | None = None) -> list[str]:
+        """Return what is wanted of a venue and is on no connection, in the order it came.
+
+        Args:
+            venue: Of the symbols.
+            state: Those alone that are in it; None: any.
+        """
+        own = self._rows.get(venue, {})
+        rows = np.fromiter(own.values(), np.intp, len(own))
+        chosen = self.connection[rows] == 0
+        if state is not None:
+            chosen &= self._worst(self.state[rows]) == state
+        return [symbol for symbol, one in zip(own, chosen.tolist(), strict=True) if one]
 
     # ---- what is wanted ----
 
@@ -232,6 +247,19 @@ class Subscriptions:
         self.state[begun] = State.TICKING
         self.since_ns[begun] = times[begun]
         return times
+
+    def expected_ns(self) -> Times:
+        """Return, by number of the connection, since when it has streams that may come.
+
+        Streams that are refused do not. 0: it has none; as long as a stream stays in its state, so
+        does the time.
+        """
+        live = self.state > State.REFUSED
+        since_ns = np.where(live, self.since_ns, _NEVER).min(axis=1)
+        found = np.full(int(self.connection.max(initial=0)) + 1, _NEVER)
+        np.minimum.at(found, self.connection, since_ns)
+        found[found == _NEVER] = 0
+        return found
 
     # ---- what it comes to ----
 

@@ -16,6 +16,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from mdsys.config import Config, VenueConfig
@@ -248,6 +249,7 @@ class Supervisor:
             self._feeds,
             self._limiter,
             self._credentials,
+            self._snapshots.refusal,
         )
         self._reload = Reload(
             config,
@@ -337,11 +339,12 @@ class Supervisor:
         if self._metrics is not None:
             await self._metrics.start()
             log.info("metrics at %s", self._metrics.url)
-        self._feeds.start()
-        self._roster.look_up()
-        self._service.start()
-        self._tally.start()
-        self.on_started()
+        if not self._stopping:  # told so already, while all of this was being made
+            self._feeds.start()
+            self._roster.look_up()
+            self._service.start()
+            self._tally.start()
+            self.on_started()
         beating = asyncio.create_task(self._beat())
         await self._done.wait()
         beating.cancel()
@@ -398,15 +401,16 @@ class Supervisor:
             self._limiter.keep()
             for link in self._links.values():
                 link.flush()
-            try:
-                self._watch.look(now_ns)
-            except (
-                Exception
-            ):  # a fault of ours: whoever looks at our heartbeat must not think us dead
-                log.exception("the streams cannot be looked at")
-            self._note_ready()
-            self._service.look()
-            self._tally.write()
+            for look in (
+                *(partial(self._watch.look, now_ns), self._note_ready),
+                *(self._service.look, self._tally.write),
+            ):
+                try:
+                    look()
+                except (
+                    Exception
+                ):  # a fault of ours: whoever looks at our heartbeat must not think us dead
+                    log.exception("the instance cannot be looked at")
             await asyncio.sleep(HEARTBEAT_S)
 
     # ---- what the feeds do (mdsys.daemon.feeds.Events) ----

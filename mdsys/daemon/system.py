@@ -122,6 +122,14 @@ class MarketDataSystem:
         except NotRunning:
             raise self._death() from None
 
+    def subscribe(self, symbols: Iterable[str]) -> Answer:
+        """Have the daemon take more symbols; what becomes of them, ``status`` tells.
+
+        Returns:
+            As ``mdsys.Control.subscribe``.
+        """
+        return self._control.subscribe([symbols] if isinstance(symbols, str) else symbols)
+
     def unsubscribe(self, symbols: Iterable[str]) -> Answer:
         """Have the daemon take some symbols no more; the others are not touched.
 

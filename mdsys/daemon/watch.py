@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from mdsys import _native
-from mdsys.daemon.health import Health, Pulse, Rows
+from mdsys.daemon.health import SECOND, Health, Pulse, Rows
+from mdsys.daemon.repeats import GOING_ON_S, Repeats
 from mdsys.daemon.roster import Roster
 from mdsys.daemon.sessions import SLACK_NS, Session, Sessions
 from mdsys.daemon.subscriptions import State
@@ -56,6 +57,7 @@ class Watch:
         self._tell = tell
         self.sessions = sessions
         self.health = Health()
+        self.repeats = Repeats(counters.block, feed_count)
         self._looked_ns = 0
         self._awake_ns = 1
         """No silence counts that began before."""
@@ -86,11 +88,13 @@ class Watch:
         elif 0 < self._looked_ns < now_ns - ASLEEP_NS:
             self._awake_ns = now_ns
         self._looked_ns = now_ns
+        self.repeats.look(now_ns)
         heard = subscriptions.look(self._cache.heard)
         heard[heard > now_ns + AHEAD_NS] = self._awake_ns
         connection = subscriptions.connection
         # By number of the connection: from when on silence counts there; 0: it does not.
         begun = np.zeros(int(connection.max(initial=0)) + 1, np.int64)
+        expected_ns = subscriptions.expected_ns()
         pulses: dict[int, Pulse] = {}
         marks = self.marks()
         for number, each in self._roster.connections.all.items():
@@ -102,10 +106,17 @@ class Watch:
                 begun[number] = self._awake_ns
             elif session.open:
                 begun[number] = max(session.since_ns + SLACK_NS, self._awake_ns)
+            if number >= len(expected_ns) or not expected_ns[number]:
+                continue  # all is refused: nothing need come, and dialling anew would not help
             frame_ns = marks.get(number, {}).get("last_frame_ns", 0)
+            begun_ns = int(expected_ns[number])
             pulses[number] = Pulse(
                 self._not_ahead(each.opened_ns, now_ns),
-                max(self._not_ahead(frame_ns, now_ns), self._awake_ns),
+                max(
+                    self._not_ahead(frame_ns, now_ns),
+                    self._not_ahead(begun_ns, now_ns),
+                    self._awake_ns,
+                ),
                 self._roster.desks[venue].venue.silence_s,
             )
         asked = (subscriptions.state >= State.REQUESTED) & (subscriptions.requested_ns > 0)
@@ -122,7 +133,12 @@ class Watch:
             self._resubscribe(number, CHANNELS[column], self._symbols(rows))
         for number, words in verdict.reconnect:
             placed = self._roster.connections.all[number].placed
-            log.warning("%s connection %d is %s; dialling anew", placed.venue, number, words)
+            cause = ""
+            if marks.get(number, {}).get("last_frame_ns", 0) > now_ns - GOING_ON_S * SECOND:
+                cause = self._cause(placed.feed, heard[connection == number].max(initial=0).item())
+            log.warning(
+                "%s connection %d is %s%s; dialling anew", placed.venue, number, words, cause
+            )
             self._tell(placed.feed, [Reconnect(number, words)])
 
     def _not_ahead(self, then_ns: int, now_ns: int) -> int:
@@ -136,9 +152,10 @@ class Watch:
         shown = ", ".join(symbols[:NAMES_SHOWN_MAX])
         more = len(symbols) - NAMES_SHOWN_MAX
         log.warning(
-            "%s connection %d: %s of %s is silent beyond its habit: %s%s",
+            "%s connection %d: %s of %s is silent beyond its habit: %s%s%s",
             *(placed.venue, number, channel, plural(len(symbols), "symbol"), shown),
             f" and {more} more" if more > 0 else "",
+            self._cause(placed.feed, max(last_ns)),
         )
         self._tell(
             placed.feed,
@@ -147,6 +164,12 @@ class Watch:
                 for piece, times in zip(symbol_lists(symbols), symbol_lists(last_ns), strict=True)
             ],
         )
+
+    def _cause(self, feed: int, last_ns: int) -> str:
+        """Return for the log what a silence may come of that began then; 0: with all time."""
+        silent_s = (self._looked_ns - last_ns) / SECOND if last_ns else 0.0
+        words = self.repeats.words(feed, silent_s)
+        return f"; {words}" if words else ""
 
     def _resubscribe(self, number: int, channel: str, symbols: list[str]) -> None:
         placed = self._roster.connections.all[number].placed

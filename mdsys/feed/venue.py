@@ -290,6 +290,10 @@ class Venue(Protocol):
         """Of CHANNELS, those it has."""
 
     @property
+    def channels_default(self) -> Collection[str]:
+        """Those that a configuration means which names none; if it has none of them: all it has."""
+
+    @property
     def limits(self) -> Limits:
         """What it allows."""
 
@@ -359,6 +363,7 @@ class VenueDefaults:
     rest_url: str | None = None
     decoder: str | None = None
     binary: bool = False
+    channels_default: Collection[str] = ("trade", "quote", "book")
     limits: Limits = field(default_factory=Limits)
     acknowledges: bool = True
     opens: bool = False

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from mdsys import Kind, LayoutError, MarketData, NotRunning, Status, attach
+from mdsys.daemon.stat_command import take_picture
 from mdsys.ring.lock import run_dir
 from mdsys.ring.segment import ROOT_DIR
 from tests.daemons import PATIENCE_S, statuses
@@ -226,7 +227,8 @@ def test_feed_that_dies_is_started_again_by_the_daemon_and_the_sums_still_balanc
         reader = market_data.reader()
         while (reader.poll(65_536, PATIENCE_S)["kind"] == Kind.STATUS).all():
             assert demo.process.poll() is None
-        os.kill(demo.pid_of("mdsys.feed"), signal.SIGKILL)
+        (feed,) = take_picture(f"demo-{demo.process.pid}")["feeds"]  # not the spare
+        os.kill(feed["pid"], signal.SIGKILL)
         rings = len(market_data.rings)
         up_count = 0
         while up_count < rings:

@@ -98,6 +98,8 @@ def test_a_program_subscribes_reads_and_ends_its_daemon(name: str, tmp_path: Pat
                 reader = md.reader(["BINANCE:SYM000000"])
                 read_until(reader, lambda ticks: len(trade_ids(ticks)) > 2)
 
+            assert system.subscribe("BINANCE:SYM000001")["accepted"] == 1
+            assert system.subscribe(["BINANCE:SYM000001"])["unchanged"] == 1
             more = system.start("BINANCE:SYM000001")
             assert more["subscriptions"]["confirmed"] == 2
             assert system.unsubscribe("BINANCE:SYM000001")["accepted"] == 1

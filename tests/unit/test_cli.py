@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from types import ModuleType
 
 import pytest
 
+import mdsys
 from mdsys import cli
 from mdsys.errors import ConfigError, InstanceInUse, MdsysError, NotRunning
 
@@ -189,6 +191,29 @@ def test_a_reader_that_leaves_a_pipe_ends_the_command_quietly(line_count: int) -
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_daemon_that_is_stopped_while_it_is_being_imported_ends_with_0(
+    number: int, tmp_path: Path
+) -> None:
+    (tmp_path / "stopped.py").write_text(
+        f"import os\nos.kill(os.getpid(), {int(number)})\nimport time\ntime.sleep(60)\n"
+    )
+    code = (
+        "import dataclasses, sys\n"
+        "from mdsys import cli\n"
+        "cli.COMMANDS['run'] = dataclasses.replace(cli.COMMANDS['run'], module='stopped')\n"
+        "sys.exit(cli.main(['run']))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "PYTHONPATH": f"{Path.cwd()}:{tmp_path}"},
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+
+
 def test_check_prints_every_error_to_stderr_and_ends_with_78(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('instance = "X"\n[[venue]]\nname = "binance"\nsymbol_file = "s"\n')
@@ -202,7 +227,7 @@ def test_check_prints_every_error_to_stderr_and_ends_with_78(run: Run, tmp_path:
 
 def test_check_prints_the_effective_config_to_stdout(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
-    path.write_text('[[venue]]\nname = "binance"\nsymbols = ["BTCUSDT"]\n')
+    path.write_text('[[venue]]\nname = "binance"\nsymbols = ["BTCUSDT"]\nchannels = ["trade"]\n')
     code, out, err = run("check", "--config", str(path))
     assert (code, err) == (0, "")
     assert 'buffer_size = "512 KiB"' in out
@@ -214,3 +239,25 @@ def test_check_without_a_file_is_a_matter_of_usage(run: Run) -> None:
     code, _, err = run("check")
     assert code == 64
     assert "--config" in err
+
+
+@pytest.mark.parametrize("program", ["mdsys", "python"])
+def test_checkout_that_is_not_built_says_so_and_what_to_run(tmp_path: Path, program: str) -> None:
+    package = tmp_path / "checkout" / "mdsys"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_bytes(Path(str(mdsys.__file__)).read_bytes())
+    script = tmp_path / program
+    script.write_text("from mdsys.cli import main")
+    ended = subprocess.run(
+        [sys.executable, "-S", str(script)],  # -S: the tests' own mdsys cannot be imported
+        env={"PYTHONPATH": str(package.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    words = "mdsys: the C extensions are not built; run: make build\n"
+    assert ended.returncode == 1
+    if program == "mdsys":
+        assert ended.stderr == words
+    else:
+        assert ended.stderr.endswith(f"ImportError: {words}")

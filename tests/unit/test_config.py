@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdsys import config, config_checks
-from mdsys.check_command import to_toml
+from mdsys import check_command, config, config_checks
 from mdsys.cli import main
 from mdsys.config import Config
+from mdsys.daemon.credentials import Credentials
 from mdsys.errors import ConfigError, ExitCode, NoPermission
-from mdsys.feed.venue import Limits, Window
+from mdsys.feed.venue import Limits, Window, venues
+
+
+def to_toml(checked: Config) -> str:
+    """Return what ``mdsys check`` prints where no credential is kept."""
+    return check_command.to_toml(checked, Credentials({}, environment={}))
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,7 @@ class Facts:
     channels: tuple[str, ...]
     limits: Limits
     credential_fields: tuple[str, ...] = ()
+    channels_default: tuple[str, ...] = ("trade", "quote", "book")
 
     def spelled(self, symbol: str) -> str:
         """Return it in capitals and without blanks, as many venues write theirs."""
@@ -473,7 +481,7 @@ def test_check_says_where_each_credential_was_found(
     path.write_text(venue_with('credentials = ["key-a", "key_c"]'))
     assert main(["check", "--config", str(path)]) == 0
     out, err = capsys.readouterr()
-    assert 'credentials = ["***", "***"]' in out
+    assert 'credentials = ["key-a", "key_c"]' in out
     err = "".join(line for line in err.splitlines(keepends=True) if "credentials" in line)
     assert err == (
         f"venue[0].credentials[0]: {folder}/key-a (1 field)\n"
@@ -486,6 +494,72 @@ def test_check_says_where_each_credential_was_found(
     assert f"{path}: venue[0].credentials[0]: {folder}/key-b: has mode 0644, not 0600: chmod" in err
     assert f"{path}: venue[0].credentials[2]: not found: no file of this name in " in err
     assert "s3cret" not in (out + err).lower()
+
+
+@pytest.fixture
+def check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], list[str]]:
+    """Return a function that has ``mdsys check`` refuse a file, where no credential is kept."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+
+    def refuse(text: str) -> list[str]:
+        path = tmp_path / "c.toml"
+        path.write_text(text)
+        assert main(["check", "--config", str(path)]) == ExitCode.CONFIG
+        return [line.removeprefix(f"{path}: ") for line in capsys.readouterr().err.splitlines()]
+
+    return refuse
+
+
+def test_check_tells_missing_credentials_and_mistyped_keys_of_all_venues_at_once(
+    check: Callable[[str], list[str]],
+) -> None:
+    lines = check(
+        """
+        instanze = "a"
+        [[venue]]
+        name = "kite"
+        symbols = ["INFY"]
+        credentials = ["KITE_B", "kite.c"]
+        [[venue]]
+        name = "nowhere"
+        symbols = ["A"]
+        credentials = ["nobodys"]
+        [[venue]]
+        name = "openalgo"
+        symbols = ["SBIN"]
+        credentials = ["n0tANameButTheS3cret"]
+        chanels = ["quote"]
+        """
+    )
+    see = ": see docs/credentials.md"
+    assert [re.sub("no file.*, and no", "no", line) for line in lines] == [
+        'venue[0].symbols[0]: "INFY" is not how kite writes a symbol; did you mean NSE:INFY?',
+        'venue[1].name: "nowhere" is unknown; there are ' + ", ".join(venues()),
+        'venue[2].symbols[0]: "SBIN" is not how openalgo writes a symbol; did you mean NSE:SBIN?',
+        "venue[2].chanels: unknown key; did you mean channels?",
+        "instanze: unknown key; did you mean instance?",
+        f"venue[0].credentials[0]: not found: no variable MDSYS_CREDENTIAL_KITE_B{see}",
+        f"venue[0].credentials[1]: not found: no variable MDSYS_CREDENTIAL_KITE_C{see}",
+        f"venue[2].credentials[0]: not found: no variable MDSYS_CREDENTIAL_...{see}",
+    ]
+    assert "no file KITE_B in /etc/mdsys/credentials or " in lines[5]
+
+
+def test_check_tells_that_the_keys_are_too_few_for_the_symbols(
+    check: Callable[[str], list[str]],
+) -> None:
+    symbols = [f"NSE:S{n}" for n in range(20_000)]
+    text = f'[[venue]]\nname = "kite"\nsymbols = {symbols}\ncredentials = ["a", "b"]\n'
+    too_few = (
+        "venue[0].credentials: 2 keys of 3 connections each, but 20000 symbols of kite need 7 "
+        "connections of 3000: 3 keys"
+    )
+    assert check(text + "unknown = 1")[-1] == too_few
+    assert not any("need 7" in line for line in check(text + "batch_size = 0"))  # not judged
+    assert not any("need 7" in line for line in check(text + "[feeds]\nnum_processes = 0"))
 
 
 @pytest.mark.parametrize(
@@ -902,9 +976,10 @@ def test_an_error_message_holds_no_secret(text: str) -> None:
 
 
 def test_the_effective_config_holds_no_secret() -> None:
-    shown = to_toml(parse(venue_with('url = "wss://a?k=s3cret"\ncredentials = ["s3cret"]')))
-    assert "s3cret" not in shown
-    assert 'credentials = ["***"]' in shown
+    text = 'url = "wss://a?k=s3cret"\ncredentials = ["n0tANameButTheS3cret", "kite_a"]'
+    shown = to_toml(parse(venue_with(text)))
+    assert "s3cret" not in shown.lower()
+    assert 'credentials = ["***", "kite_a"]' in shown
 
 
 # The effective config

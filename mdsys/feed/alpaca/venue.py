@@ -219,6 +219,7 @@ class AlpacaVenue(EventVenue):
     path: str = PATH
     decoder: str | None = "alpaca"
     channels: Collection[str] = tuple(LISTS)
+    channels_default: Collection[str] = ("trade", "quote")  # books are of crypto alone
     groups_by_channel: bool = True  # not that it must: but its errors are about a channel
     credential_fields: tuple[str, ...] = ("key", "secret")
     resolve: Resolve | None = scales

@@ -41,6 +41,11 @@ SIZE_MAX: Final = 64 << 20
 ROWS_MAX: Final = 1_000_000
 
 _GZIP = b"\x1f\x8b"
+HINTS_MAX: Final = 20
+"""Wrong names of one request for which a near one is sought."""
+PIECE_SIZE: Final = 500
+"""Names looked up at once, after which others have their turn."""
+
 _NEIGHBOURS = 40  # names before and after, in alphabetical order, that a wrong one is compared with
 
 
@@ -70,21 +75,22 @@ class InstrumentList:
         """Return how many names it has."""
         return len(self._instruments)
 
-    def resolve(self, symbol: str, today: date) -> Resolution:
+    def resolve(self, symbol: str, today: date, *, hints: bool = True) -> Resolution:
         """Return what becomes of ``symbol``.
 
         Args:
             symbol: ``NSE:INFY``.
             today: In India. An instrument still trades on the day of its expiry.
+            hints: Whether a refusal shall name what may have been meant: that takes milliseconds.
         """
         instrument = self._instruments.get(symbol)
         if instrument is None:
-            hint = self._hint(symbol, today)
+            hint = self._hint(symbol, today) if hints else ""
             return Resolution(refusal=f"not in Kite's list of instruments{hint}")
         if instrument.fault:
             return Resolution(refusal=f"Kite's list of instruments: {instrument.fault}")
         if instrument.has_expired(today):
-            hint = self._hint(symbol, today)
+            hint = self._hint(symbol, today) if hints else ""
             return Resolution(refusal=f"expired on {instrument.expiry}{hint}")
         wire = instrument.token.to_bytes(4, "big")
         return Resolution(wire, price_scale=price_decimals(wire), size_scale=0)
@@ -210,7 +216,23 @@ class Instruments:
             body = await fetch(PATH, headers=headers(secret))
             self._kept = (day, fetch, await asyncio.to_thread(parse, body))
         listed = self._kept[2]
-        return {symbol: listed.resolve(symbol, now.date()) for symbol in symbols}
+        return await _resolve_all(listed, symbols, now.date())
+
+
+async def _resolve_all(
+    listed: InstrumentList, symbols: Collection[str], today: date
+) -> Mapping[str, Resolution]:
+    """Look all of them up while the loop goes on: tens of thousands may be wrong."""
+    found: dict[str, Resolution] = {}
+    hint_count = 0
+    for number, symbol in enumerate(symbols, 1):
+        found[symbol] = listed.resolve(symbol, today, hints=False)
+        if found[symbol].refusal is not None and hint_count < HINTS_MAX:
+            hint_count += 1
+            found[symbol] = await asyncio.to_thread(listed.resolve, symbol, today)
+        elif number % PIECE_SIZE == 0:
+            await asyncio.sleep(0)
+    return found
 
 
 def headers(secret: Secret) -> Mapping[str, str]:

@@ -171,9 +171,12 @@ class KiteVenue(VenueDefaults):
     resolve: Resolve | None = field(default_factory=_resolve)
 
     def spelled(self, symbol: str) -> str:
-        """Return ``NSE:INFY``: the exchange in capitals, the rest as it is: ``NSE:NIFTY 50``."""
+        """Return ``NSE:INFY``: the exchange in capitals, the rest as it is: ``NSE:NIFTY 50``.
+
+        A name alone is taken for one of the NSE's; there is no symbol without an exchange.
+        """
         exchange, colon, name = symbol.strip().partition(":")
-        return f"{exchange.strip().upper()}:{name.strip()}" if colon else exchange
+        return f"{exchange.strip().upper()}:{name.strip()}" if colon else f"NSE:{exchange}"
 
     def dial(self, base: str, secret: Secret) -> Dial:
         """Return the address with key and token, which is how Kite wants them."""

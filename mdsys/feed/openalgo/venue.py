@@ -258,9 +258,12 @@ class OpenAlgoVenue(VenueDefaults):
     keepalive_s: float | None = 10.0
 
     def spelled(self, symbol: str) -> str:
-        """Return ``NSE:SBIN``: capitals, as all of OpenAlgo's symbols are."""
+        """Return ``NSE:SBIN``: capitals, as all of OpenAlgo's symbols are.
+
+        A name alone is taken for one of the NSE's; there is no symbol without an exchange.
+        """
         exchange, colon, name = symbol.strip().partition(":")
-        return f"{exchange.strip()}{colon}{name.strip()}".upper()
+        return f"{exchange.strip()}:{name.strip()}".upper() if colon else f"NSE:{exchange.upper()}"
 
     def talk(self, secret: Secret) -> OpenAlgoTalk:
         """Return the conversation of a fresh socket."""

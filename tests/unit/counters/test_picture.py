@@ -134,6 +134,25 @@ def test_connection_is_in_one_state_and_has_its_venue(instance: Instance) -> Non
     assert denied.values["reconnects"] == 0
 
 
+def test_connection_of_a_feed_that_was_killed_is_not_up(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = feed_of(instance)
+    for number, state in ((1, 1), (2, 3), (3, 5)):
+        feed.connection_state(number, state)
+    observer = Observer(instance.name)
+
+    def states() -> list[str]:
+        return [row.words["state"] for row in observer.take().rows["connection"]]
+
+    assert states() == ["connecting", "ready", "denied"]
+    for ring in observer.rings:
+        instance.rings[ring.index].take_over(1 << 22, 1, 1)  # no process has such a number
+    assert states() == ["waiting", "waiting", "denied"]
+    (row,) = (row for row in observer.take().rows["connection"] if row.labels["connection"] == "2")
+    assert (row.values["state_ready"], row.values["state_waiting"]) == (0, 1)
+
+
 def test_long_name_of_a_venue_is_cut_and_read_to_its_end(instance: Instance) -> None:
     feed = feed_of(instance)
     venue = VenueFeed(feed, "binance_spot", "V" * 40, [], instance.symbols, instance.cache)
@@ -196,7 +215,7 @@ def test_readers_numbers_are_those_of_its_page(instance: Instance) -> None:
 
 
 @given(
-    st.dictionaries(st.integers(0, 1183), st.integers(1, (1 << 63) - 1), max_size=40),
+    st.dictionaries(st.integers(0, 1183), st.integers(1, (1 << 64) - 1), max_size=40),
     *(st.integers(-(1 << 63), (1 << 63) - 1) for _ in range(3)),
 )
 def test_histogram_comes_through_json_as_it_was(

@@ -322,7 +322,7 @@ def test_connection_whose_every_channel_is_silent_is_ended_once() -> None:
     world.live(60)
     found = [world.second((1, TRADE), (1, QUOTE)).reconnect for _ in range(60)]
     assert [each for each in found if each] == [
-        [(1, "mute: none of its channels has sent anything for far too long")]
+        [(1, "mute: none of its channels has brought anything new for far too long")]
     ]
     assert found.index(max(found)) == 5
 

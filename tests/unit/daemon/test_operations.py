@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import threading
@@ -311,6 +312,71 @@ def test_words_of_a_venue_cannot_drive_the_terminal(capsys: pytest.CaptureFixtur
     }
     ctl_command.print_answer("subscribe", answer, sys.stdout)
     assert capsys.readouterr().out.splitlines()[1] == "  BINANCE:A: bad\\x1b[31m\\nforged"
+
+
+@pytest.mark.parametrize(
+    ("count", "in_answer", "more"),
+    [
+        (20, 20, None),
+        (21, 21, "  and 1 more: --json shows all"),
+        (49_980, 10_000, "  and 49,960 more: --json shows the first 10,000"),
+    ],
+)
+def test_thousands_of_refusals_do_not_flood_the_terminal(
+    count: int, in_answer: int, more: str | None
+) -> None:
+    refused = {f"KITE:NSE:S{n}": "unknown" for n in range(in_answer)}
+    change = {"accepted": 0, "unchanged": 0, "refused_count": count, "refused": refused}
+    none = {**change, "refused_count": 0, "refused": {}}
+    reload = {
+        "subscribed": change,
+        "unsubscribed": none,
+        "credentials_changed": [],
+        "credential_problems": {},
+        "redialled": [],
+        "not_reloaded": [],
+    }
+    for action, answer in (("subscribe", change), ("reload", reload)):
+        out = io.StringIO()
+        ctl_command.print_answer(action, answer, out)
+        lines = out.getvalue().splitlines()
+        assert lines[1:21] == [f"  KITE:NSE:S{n}: unknown" for n in range(20)]
+        assert [line for line in lines if "more" in line] == ([more] if more else [])
+        assert len(lines) <= 24
+
+
+@pytest.mark.parametrize(
+    ("state", "retry_s", "frame_s", "shown"),
+    [
+        ("waiting", 3.2, 78.0, "waiting for 17.8 s, dialled again in 3.2 s, last frame 78.0 s ago"),
+        ("ready", None, 0.1, "ready for 17.8 s, last frame 0.1 s ago"),
+        ("connecting", None, None, "connecting for 17.8 s, no frame yet"),
+    ],
+)
+def test_status_of_a_symbol_says_what_its_connections_ages_are_of(
+    state: str, retry_s: float | None, frame_s: float | None, shown: str
+) -> None:
+    connection = {
+        "connection": 1,
+        "url": "ws://there",
+        "feed": 0,
+        "state": state,
+        "since_s": 17.8,
+        "retry_s": retry_s,
+    }
+    answer: dict[str, Any] = {
+        "symbol": "BINANCE:A",
+        "state": "desired",
+        "streams": [],
+        "why": "it is so",
+        "remedy": None,
+        "connection": connection,
+        "last_frame_s": frame_s,
+        "session": "none",
+    }
+    out = io.StringIO()
+    ctl_command.print_answer("status", answer, out)
+    assert out.getvalue().splitlines()[-1] == f"connection: 1 to ws://there, feed 0, {shown}"
 
 
 # ---- a daemon that is not there yet -------------------------------------------------------------

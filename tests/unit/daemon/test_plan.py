@@ -328,6 +328,7 @@ def test_terms_are_the_configurations() -> None:
     class Facts:
         channels = ("trade", "quote", "book")
         limits = Limits(streams_per_connection=1024, connections=7)
+        channels_default = ("trade", "quote", "book")
         credential_fields = ("key",)
 
         def spelled(self, symbol: str) -> str:

@@ -302,3 +302,46 @@ def test_connections_of_a_key_that_the_file_names_no_more_can_still_be_dialled(
     answer = daemon.take_over(venue("X", credentials=["b"], **keys))
     assert answer["not_reloaded"] == ["venue[0].credentials"]
     assert daemon.credentials.secret("a") == {"key": "secret-a"}
+
+
+def test_key_that_a_signal_could_not_take_over_is_named_by_each_reload_until_it_is_put_back(
+    instance: Instance, folder: Path
+) -> None:
+    daemon = start(instance, folder, venue("A"))
+    changed: dict[str, Any] = {"metrics": {"listen": "127.0.0.1:9"}}
+    assert daemon.take_over(venue("A"), **changed)["not_reloaded"] == ["metrics.listen"]
+    assert daemon.take_over(venue("A"), **changed)["not_reloaded"] == ["metrics.listen"]
+    assert daemon.take_over(venue("A"))["not_reloaded"] == []
+
+
+def test_venue_that_comes_again_is_held_against_its_new_table(
+    instance: Instance, folder: Path
+) -> None:
+    daemon = start(instance, folder, venue("A"), venue("O", name="other"))
+    daemon.take_over(venue("A"))
+    new = venue("O", name="other", batch_size=7)
+    assert daemon.take_over(venue("A"), new)["not_reloaded"] == []
+    assert daemon.take_over(venue("A"), new)["not_reloaded"] == []
+    answer = daemon.take_over(venue("A"), venue("O", name="other"))
+    assert answer["not_reloaded"] == ["venue[1].batch_size"]
+
+
+def test_credential_that_came_by_a_reload_is_missed_when_it_goes(
+    instance: Instance, folder: Path
+) -> None:
+    one = venue("X", name="kite", credentials=["a"], channels=["ticker"])
+    two = {**one, "credentials": ["a", "b"]}
+    daemon = start(instance, folder, one)
+    assert daemon.take_over(two)["not_reloaded"] == []
+    assert daemon.take_over(one)["not_reloaded"] == ["venue[0].credentials"]
+
+
+def test_log_of_a_reload_has_one_symbol_and_two_symbols(
+    instance: Instance, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    daemon = start(instance, folder, venue("A"))
+    daemon.take_over(venue("A", "B"))
+    daemon.take_over(venue("A", "B", "C", "D"))
+    told = [words.partition(" came")[0] for words in caplog.messages if "reloaded" in words]
+    assert told == ["reloaded: 1 symbol", "reloaded: 2 symbols"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -13,11 +13,13 @@ import pytest
 
 from mdsys.daemon import plan as plan_module
 from mdsys.daemon import roster as module
+from mdsys.daemon.plan import PIECE_SIZE
 from mdsys.daemon.roster import Outcome, Roster
 from mdsys.daemon.subscriptions import State
 from mdsys.errors import ConfigError
 from mdsys.feed.backoff import Backoff
 from mdsys.feed.orders import Connect, Subscribe
+from mdsys.feed.venue import Fetch, Resolution, Secret
 from mdsys.ring.segment import Instance
 from tests.instances import geometry, running
 from tests.rosters import PLAIN, Instruments, Told, config_of, make_roster, with_list
@@ -280,6 +282,62 @@ def test_list_of_the_venue_gives_wires_and_scales_and_unknown_names_reach_no_con
     assert directory(instance) == ["KITE:NSE:INFY", "KITE:NSE:SBIN"]
     assert instance.symbols.entry(1)[3:] == (2, 0)
     assert instruments.secrets == [{"key": "s3cret"}]
+
+
+def test_thousands_of_unknown_names_take_a_few_lines_of_the_log(
+    instance: Instance, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"NSE:N{n}" for n in range(2_000)]
+    roster = listed(instance, told, Instruments({}), *names)
+
+    async def look_up() -> None:
+        roster.look_up()
+        await asyncio.wait(roster._looking_up)
+
+    with caplog.at_level(logging.WARNING):
+        run(look_up)
+    first = [f"kite: {name} refused: no such instrument" for name in names[:10]]
+    more = "mdsys ctl status SYMBOL --instance " + instance.name
+    assert caplog.messages == [*first, f"kite: ... and 1990 more refused: {more}"]
+    assert roster.refused_unasked() == [f"KITE:{name}" for name in names]
+
+
+def test_loop_goes_on_while_thousands_are_refused_each_in_its_own_words(
+    instance: Instance, told: Told
+) -> None:
+    async def resolve(
+        symbols: Collection[str], secret: Secret, fetch: Fetch
+    ) -> Mapping[str, Resolution]:
+        return {symbol: Resolution(refusal=f"no {symbol}") for symbol in symbols}
+
+    instruments = Instruments({})
+    instruments.resolve = resolve  # type: ignore[method-assign]
+    roster = listed(instance, told, instruments, "NSE:INFY")
+    longest = since = 0
+    report = roster.subscriptions.report
+
+    def counted(*args: Any, **keys: Any) -> list[int]:
+        nonlocal longest, since
+        since += 1
+        longest = max(longest, since)
+        return report(*args, **keys)
+
+    async def turn() -> None:
+        nonlocal since
+        while True:
+            since = 0
+            await asyncio.sleep(0)
+
+    async def subscribe() -> Outcome:
+        turning = asyncio.create_task(turn())
+        outcome = await roster.subscribe([f"KITE:NSE:N{n}" for n in range(2_000)])
+        turning.cancel()
+        return outcome
+
+    roster.subscriptions.report = counted  # type: ignore[method-assign]
+    outcome = run(subscribe)
+    assert outcome.refused["KITE:NSE:N7"] == "no NSE:N7"
+    assert longest <= PIECE_SIZE < len(outcome.refused)
 
 
 def test_list_that_cannot_be_had_is_asked_for_again_and_nobody_waits_for_it(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,3 +117,32 @@ def test_the_end_does_not_wait_for_a_thread_that_hangs() -> None:
         [sys.executable, "-c", STUCK], capture_output=True, timeout=PATIENCE_S, check=False
     )
     assert (ended.returncode, ended.stdout) == (3, b""), ended.stderr
+
+
+class SlowlyMade:
+    """Stands for a daemon that is stopped while its segments and symbols are being made."""
+
+    def __init__(self, number: int) -> None:
+        os.kill(os.getpid(), number)
+        self.made = True
+
+    async def run(self) -> int:
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in run_command.STOPPING:
+            loop.add_signal_handler(number, stopped.set)
+        async with asyncio.timeout(PATIENCE_S):
+            await stopped.wait()
+        return 0 if self.made else 1
+
+
+@pytest.mark.parametrize("number", run_command.STOPPING)
+def test_stop_while_the_daemon_is_being_made_waits_for_its_handler(number: int) -> None:
+    before = [signal.getsignal(each) for each in run_command.STOPPING]
+    try:
+        # What nobody waits for would end the tests: SIG_DFL of SIGTERM, KeyboardInterrupt.
+        make: Any = lambda: SlowlyMade(number)  # noqa: E731
+        assert asyncio.run(run_command._run(make)) == 0
+    finally:
+        for each, handler in zip(run_command.STOPPING, before, strict=True):
+            signal.signal(each, handler)

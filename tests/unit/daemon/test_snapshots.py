@@ -246,6 +246,25 @@ def test_what_the_venue_does_not_know_is_not_asked_for_again() -> None:
     play(scenario)
 
 
+def test_words_of_a_refused_snapshot_are_kept_until_it_comes_or_nobody_wants_it() -> None:
+    words = 'v: GET /depth: HTTP 400: {"code":-1121,"msg":"Invalid symbol."}'
+
+    async def scenario(s: Snapshots, exchange: Exchange, _: list[str], __: Clock) -> None:
+        exchange.failure = RestError(words, 400)
+        s.wanted("v", ["A", "B"])
+        await settle()
+        assert [s.refusal("v", each) for each in "ABC"] == [words, words, None]
+        assert s.refusal("unknown", "A") is None
+        s.forget("v", ["B"])
+        assert s.refusal("v", "B") is None
+        exchange.failure, exchange.answers_at_once = None, True
+        s.wanted("v", ["A"])
+        await settle()
+        assert s.refusal("v", "A") is None
+
+    play(scenario)
+
+
 def test_what_nobody_wants_any_more_is_neither_asked_for_nor_delivered() -> None:
     async def scenario(s: Snapshots, exchange: Exchange, delivered: list[str], _: Clock) -> None:
         names = [f"S{number}" for number in range(12)]

@@ -59,8 +59,16 @@ def text(shown: dict[str, Any]) -> str:
 def test_percentile_beyond_the_buckets_is_not_shown_as_a_number() -> None:
     line = next(each for each in text(picture()).splitlines() if "recv_to_ring" in each)
     assert line.split(maxsplit=1)[1] == (
-        "p50 1,234 ns  p99 beyond 17 min  p999 beyond 17 min  max 72,102,554,237,186 ns"
+        "p50 1.23 µs  p99 beyond 17 min  p999 beyond 17 min  max 20 h 1 min"
     )
+
+
+def test_stat_prints_a_latency_in_the_unit_that_top_has_it_in() -> None:
+    shown = picture()
+    shown["feeds"][0]["latency_ns"] = {"recv_to_ring": {**LATENCY, "p50": 1_802_239, "max": 850}}
+    line = next(each for each in text(shown).splitlines() if "recv_to_ring" in each)
+    assert "p50 1.80 ms" in line
+    assert line.endswith("max 850 ns")
 
 
 def test_one_symbol_is_no_plural() -> None:
@@ -107,7 +115,7 @@ def test_each_reader_has_a_line_under_the_words_that_explain_it() -> None:
         "reader pid core policy wait batch lag lost dropped idle recv_to_handler"
     )
     assert " ".join(lines[head + 1].split()) == (
-        "s1 4711 3 drop_oldest park 1 1,234 0 77 2 s p50 1,234 ns p99 beyond 17 min"
+        "s1 4711 3 drop_oldest park 1 1,234 0 77 2 s p50 1.23 µs p99 beyond 17 min"
     )
     assert lines[head + 2].split()[:3] == ["s2", "4711", "-"]
     assert len(lines) == head + 3

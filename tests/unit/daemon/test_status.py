@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from mdsys.counters.schema import fields
 from mdsys.daemon.credentials import Credentials
 from mdsys.daemon.health import SECOND
 from mdsys.daemon.limiter import Limiter
@@ -48,6 +49,12 @@ class Counters:
 
     def __init__(self) -> None:
         self.last_frame_ns = 0
+        self.duplicates = 0
+
+    def block(self, feed: int) -> bytes:
+        numbers = dict.fromkeys(fields("feeds"), 0)
+        numbers["duplicates"] = self.duplicates if feed == 0 else 0
+        return np.array([*numbers.values(), 7], "<u8").tobytes()  # histograms stand behind them
 
     def connections(self, feed: int) -> list[dict[str, int]]:
         mark = {
@@ -99,7 +106,9 @@ class World:
             self.feeds,  # type: ignore[arg-type]
             limiter,
             credentials,
+            lambda venue, symbol: self.book_refusals.get(f"{venue}:{symbol}"),
         )
+        self.book_refusals: dict[str, str] = {}
         self.now_ns = T0
 
     def connection(self, state: str, number: int = 1, **keys: Any) -> None:
@@ -185,6 +194,18 @@ def test_socket_without_any_frame_is_dialled_anew_though_nothing_ever_ticked(wor
     assert world.second(seconds=30, frame=False) == []  # said once
 
 
+def test_socket_of_which_everything_is_refused_is_not_dialled_anew_again_and_again(
+    world: World,
+) -> None:
+    world.connection("open")
+    world.streams(State.REQUESTED, "A", "B", "C")
+    world.streams(State.REFUSED, "A", "B", "C", words="no such product")
+    assert world.second(seconds=600, frame=False) == []
+    world.streams(State.REQUESTED, "B")  # asked for again: silence counts from here
+    assert world.second(seconds=30, frame=False) == []
+    assert world.second(frame=False) == [Reconnect(1, "mute: no frame for 31 s")]
+
+
 def test_nobody_is_blamed_for_the_time_in_which_the_host_stood_still(world: World) -> None:
     up(world)
     world.now_ns += 3_600 * SECOND
@@ -244,6 +265,77 @@ def test_nothing_is_judged_outside_the_sessions_nor_just_after_the_opening(world
 # ---- how it is explained ------------------------------------------------------------------------
 
 
+NUMBERED_ANEW = (
+    "feed 0 has met 200 records meanwhile whose ids were published already: "
+    "the venue seems to have begun its numbering anew"
+)
+
+
+def repeat(world: World, *ids: int, seconds: int, count: int = 10) -> list[Order]:
+    """Let time pass in which frames come, of ids that were published already."""
+    orders: list[Order] = []
+    for _ in range(seconds):
+        world.counters.duplicates += count
+        orders += world.second(*ids)
+    return orders
+
+
+def test_venue_whose_ids_begin_again_is_not_called_silent(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    up(world)
+    world.connection("waiting")
+    world.roster.subscriptions.lose(1, world.now_ns)
+    world.second()
+    world.connection("open")
+    world.streams(State.REQUESTED, "A", "B", "C")
+    world.streams(State.CONFIRMED, "A", "B", "C")
+    world.connection("ready")
+    repeat(world, seconds=9)
+    assert world.why()[1].startswith("trade has been silent for 10 s; feed 0 has met 90 records")
+    repeat(world, seconds=11)
+    state, why, remedy = world.why()
+    assert (state, why) == ("confirmed", f"trade has been silent for 21 s; {NUMBERED_ANEW}")
+    assert remedy == (
+        "it is heard again by itself once its ids have caught up; to have that at once, stop the "
+        "daemon, run mdsys clean --instance test, and start it"
+    )
+    (told,) = [words for words in caplog.messages if "mute" in words]
+    assert "none of its channels has brought anything new for far too long; feed 0 has met" in told
+
+
+def test_silence_of_one_symbol_is_put_down_to_old_ids_while_they_come(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    up(world)
+    repeat(world, 1, 2, seconds=20)
+    (told,) = caplog.messages
+    assert "is silent beyond its habit: C; feed 0 has met 110 records meanwhile" in told
+    assert world.why("BINANCE:C")[1] == f"trade has been silent for 20 s; {NUMBERED_ANEW}"
+    assert world.why("BINANCE:A")[1].startswith("it ticks")
+    world.second(1, 2, seconds=10)  # they come no more
+    assert "beyond its habit" in world.why("BINANCE:C")[1]
+
+
+def test_few_old_ids_or_those_of_before_explain_no_silence(world: World) -> None:
+    up(world)
+    world.counters.duplicates = 500
+    world.second(1, 2, 3)
+    repeat(world, 1, 2, seconds=9, count=1)
+    world.second(1, 2, seconds=2)
+    assert "beyond its habit" in world.why("BINANCE:C")[1]
+
+
+def test_old_ids_are_counted_anew_when_the_clock_is_set_back(world: World) -> None:
+    up(world)
+    repeat(world, 1, 2, seconds=20)
+    world.now_ns -= 3_600 * SECOND
+    world.second(1, 2)
+    assert world.watch.repeats.words(0, 20.0) is None
+    repeat(world, 1, 2, seconds=3)
+    assert "has met 30 records" in (world.watch.repeats.words(0, 20.0) or "")
+
+
 def test_each_stage_of_a_silent_symbol_has_its_reason(world: World) -> None:
     assert world.why("BINANCE:NOPE") == (
         "not wanted",
@@ -294,6 +386,28 @@ def test_stale_stream_is_explained_with_its_habit(world: World) -> None:
     assert stream["stale"] is True
     assert stream["last_tick_s"] == 11.0
     assert stream["silence_max_s"] == 10.0
+
+
+def test_symbol_whose_book_is_refused_by_rest_is_explained_with_the_venues_words(
+    tmp_path: Path,
+) -> None:
+    with running(geometry(rings=2, feeds=2)) as instance:
+        symbols = {"symbols": ["NOSUCH"], "channels": ["trade", "book"]}
+        world = World(instance, tmp_path, {"name": "binance", **symbols})
+        world.connection("open")
+        world.streams(State.REQUESTED, "NOSUCH")
+        world.streams(State.CONFIRMED, "NOSUCH")
+        assert world.why("BINANCE:NOSUCH")[1].endswith("has sent no trade and no book yet")
+        words = 'binance: GET https://a/depth: HTTP 400: {"code":-1121,"msg":"Invalid symbol."}'
+        world.book_refusals["binance:NOSUCH"] = words
+        assert world.why("BINANCE:NOSUCH") == (
+            "confirmed",
+            f"its book cannot be had: {words}",
+            "mdsys ctl unsubscribe BINANCE:NOSUCH, or mend the cause and subscribe it again",
+        )
+        answer = world.status.symbol("BINANCE:NOSUCH", world.now_ns)
+        assert answer["words"] == words
+        assert [each["words"] for each in answer["streams"]] == [None, words]
 
 
 def test_symbol_of_a_venue_that_confirms_nothing_waits_for_its_first_tick(world: World) -> None:

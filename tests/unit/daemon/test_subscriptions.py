@@ -264,3 +264,25 @@ def test_growing_keeps_what_stands(count: int) -> None:
     assert state_of(subscriptions, "S0") == {"trade": "requested", "quote": "requested"}
     assert subscriptions.symbol_count() == 4 * count
     assert subscriptions.funnel()["desired"] == 5 * count
+
+
+def test_connection_of_which_all_is_refused_has_nothing_to_expect() -> None:
+    subscriptions = table(["A", "B"])
+    report(subscriptions, State.REQUESTED, ["A"], at_ns=300)
+    assert subscriptions.expected_ns().tolist() == [0] * 7 + [100]
+    report(subscriptions, State.REFUSED, ["B"], at_ns=400)
+    assert subscriptions.expected_ns()[7] == 300
+    report(subscriptions, State.REFUSED, ["A"], at_ns=500, channel="trade")
+    assert subscriptions.expected_ns()[7] == 300  # its quotes may come
+    report(subscriptions, State.REFUSED, ["A"], at_ns=500)
+    assert subscriptions.expected_ns()[7] == 0
+    assert Subscriptions().expected_ns().tolist() == [0]
+
+
+def test_what_is_on_no_connection_is_found_in_the_order_it_came() -> None:
+    subscriptions = table(["A"])
+    subscriptions.want("binance", ["D", "C", "B"], ["trade"], 100, acknowledges=True)
+    report(subscriptions, State.REFUSED, ["A", "C"], words="unknown")
+    assert subscriptions.unplaced("binance") == ["D", "C", "B"]
+    assert subscriptions.unplaced("binance", State.REFUSED) == ["C"]
+    assert subscriptions.unplaced("kite") == []

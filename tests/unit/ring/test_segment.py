@@ -1047,7 +1047,7 @@ def test_garbage_in_a_checked_field_is_a_layout_error(
 def test_message_of_another_abi_names_both_versions() -> None:
     with running() as instance:
         overwrite(segment_path(ROOT_DIR, instance.name, "symbols"), 8, b"\x07\x00\x00\x00")
-        with pytest.raises(LayoutError, match="has ABI 7, this is 3"):
+        with pytest.raises(LayoutError, match="has ABI 7, this is 4"):
             attach(instance.name)
 
 

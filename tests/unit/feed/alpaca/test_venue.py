@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mdsys import config
 from mdsys._decode import DECODERS
 from mdsys.errors import ProtocolError
 from mdsys.feed.alpaca.venue import ALPACA, AlpacaTalk
@@ -108,6 +109,13 @@ def test_it_authenticates_first() -> None:
 
 def test_it_opens_once() -> None:
     assert heard(talk(), {"T": "success", "msg": "authenticated"}) == []
+
+
+def test_configuration_without_channels_asks_for_no_book_which_stocks_do_not_have() -> None:
+    venue = {"name": "alpaca", "symbols": ["AAPL"], "credentials": ["a"]}
+    assert config.parse({"venue": [venue]}).venues[0].channels == ("trade", "quote")
+    crypto = {**venue, "channels": ["trade", "book"]}
+    assert config.parse({"venue": [crypto]}).venues[0].channels == ("trade", "book")
 
 
 def test_channels_are_the_venues_lists() -> None:

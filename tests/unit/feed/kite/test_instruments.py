@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import gzip
+import threading
 import tracemalloc
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from mdsys.errors import FeedError
 from mdsys.feed.kite import instruments as module
-from mdsys.feed.kite.instruments import IST, Instruments, parse
+from mdsys.feed.kite.instruments import IST, InstrumentList, Instruments, parse
 from mdsys.feed.venue import Resolution
 
 HEADER = (
@@ -92,6 +95,48 @@ def test_hint_is_found_when_the_first_letter_is_wrong() -> None:
     )
     refusal = listed.resolve("NSE:TELIANCE", TODAY).refusal
     assert refusal == "not in Kite's list of instruments; did you mean NSE:RELIANCE?"
+
+
+def test_thousands_of_unknown_names_do_not_hold_up_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seeking = since_turn = longest = 0
+    near, look_up = difflib.get_close_matches, InstrumentList.resolve
+
+    def seek(*args: object, **keys: object) -> list[str]:
+        nonlocal seeking
+        seeking += 1
+        assert threading.current_thread() is not threading.main_thread()
+        return near(*args, **keys)  # type: ignore[call-overload, no-any-return]
+
+    def resolve(*args: Any, **keys: Any) -> Resolution:
+        nonlocal since_turn, longest
+        since_turn += 1
+        longest = max(longest, since_turn)
+        return look_up(*args, **keys)
+
+    async def turn() -> None:
+        nonlocal since_turn
+        while True:
+            since_turn = 0
+            await asyncio.sleep(0)
+
+    async def ask() -> Mapping[str, Resolution]:
+        turning = asyncio.create_task(turn())
+        names = [f"NSE:INFY{n}" for n in range(10_000)]
+        found = await Instruments(Turned("2026-11-24T09:00")).resolve(names, SECRET, rest)
+        turning.cancel()
+        return found
+
+    monkeypatch.setattr(InstrumentList, "resolve", resolve)
+    rest = Rest(dump(*ROWS))
+    monkeypatch.setattr(module, "get_close_matches", seek)
+    found = asyncio.run(ask())
+    words = "not in Kite's list of instruments"
+    refusals = [resolution.refusal for resolution in found.values()]
+    assert refusals == [f"{words}; did you mean NSE:INFY?"] * 20 + [words] * 9_980
+    assert seeking == 20
+    assert longest <= 501
 
 
 def test_instrument_trades_on_the_day_of_its_expiry_and_not_after() -> None:

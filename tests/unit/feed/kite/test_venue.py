@@ -72,7 +72,7 @@ def test_a_key_has_nine_thousand_instruments() -> None:
         ("NSE:INFY", "NSE:INFY"),
         (" nse:INFY ", "NSE:INFY"),
         ("NSE: NIFTY 50", "NSE:NIFTY 50"),
-        ("INFY", "INFY"),
+        ("INFY", "NSE:INFY"),
         ("nse:Nifty", "NSE:Nifty"),
     ],
 )

@@ -110,7 +110,7 @@ def test_broker_that_is_down_while_authenticating_is_to_be_tried_later() -> None
 
 @pytest.mark.parametrize(
     ("given", "spelled"),
-    [("NSE:SBIN", "NSE:SBIN"), (" nse: sbin", "NSE:SBIN"), ("SBIN", "SBIN"), ("NSE:", "NSE:")],
+    [("NSE:SBIN", "NSE:SBIN"), (" nse: sbin", "NSE:SBIN"), ("sbin", "NSE:SBIN"), ("NSE:", "NSE:")],
 )
 def test_symbols_are_spelled_in_capitals(given: str, spelled: str) -> None:
     assert OPENALGO.spelled(given) == spelled
