@@ -22,7 +22,7 @@ from mdsys.consume.reader import Reader
 from mdsys.consume.symbol_info import SymbolInfo
 from mdsys.errors import LayoutError, UsageError
 from mdsys.record.record import TICK
-from mdsys.ring.segment import ROOT_DIR, map_file, not_there, segment_path
+from mdsys.ring.segment import ROOT_DIR, SUPERSEDED, map_file, not_there, segment_path
 
 TRADE_PART: Final = 1
 QUOTE_PART: Final = 2
@@ -37,7 +37,7 @@ def attach(instance: str = "default") -> MarketData:
     Raises:
         NotRunning: No instance of this name has segments.
         NoPermission: This user may not read them; the message names the group.
-        LayoutError: They belong to another version of mdsys.
+        LayoutError: They belong to another version of mdsys, or are being made at this moment.
     """
     return MarketData(instance)
 
@@ -75,6 +75,10 @@ class MarketData:
             raise LayoutError("the cache has fewer cells than there are symbols")
         if any(ring.index != i for i, ring in enumerate(self.rings)):
             raise LayoutError("a ring bears another ring's name")
+        # Marked before anything of it is removed. So what was mapped until now is of one life, and
+        # never the old symbols with the new rings.
+        if self.directory.state == SUPERSEDED:
+            raise LayoutError("made anew at this moment: attach again")
 
     def __enter__(self) -> Self:
         """Return itself."""

@@ -22,6 +22,7 @@ from mdsys.consume.registration import Application, Registration
 from mdsys.consume.symbol_info import SymbolInfo, symbol_bitmap
 from mdsys.errors import HostError, UsageError, WriterGone
 from mdsys.record.record import TICK, Ticks
+from mdsys.ring.segment import SUPERSEDED
 
 if TYPE_CHECKING:
     from mdsys.consume.attach import MarketData
@@ -30,7 +31,6 @@ POLICIES: Final = ("drop_oldest", "conflate", "lossless")
 """By their numbers in enum md_policy."""
 WAITS: Final = ("adaptive", "spin", "park")
 """By their numbers in enum md_wait."""
-SUPERSEDED: Final = 3
 LOOK_S: Final = 0.05
 """Between two looks at the registration of a reader that is never done."""
 POLL_COUNT_DEFAULT: Final = 256
@@ -279,8 +279,11 @@ class Reader:
 
     @property
     def superseded(self) -> bool:
-        """Whether the segments were replaced: nothing more will ever be published in them."""
-        return any(ring.state == SUPERSEDED for ring in self._rings)
+        """Whether the segments were replaced: nothing more will ever be published in them.
+
+        The door tells, which is marked first: whoever removes them may die before the rings are.
+        """
+        return self._directory.state == SUPERSEDED
 
     def check(self) -> None:
         """Raise WriterGone when the segments were replaced."""

@@ -15,13 +15,13 @@ import numpy as np
 
 from mdsys import _consume
 from mdsys.consume.attach import MarketData, attach
-from mdsys.consume.reader import SUPERSEDED
 from mdsys.consume.symbol_info import symbol_bitmap
 from mdsys.consume.tick_text import LineFormat, Row, json_line, rows
 from mdsys.errors import LayoutError, NotRunning, UsageError
 from mdsys.record.record import TICK, Kind
 from mdsys.ring.instance_argument import add_instance_argument
 from mdsys.ring.lock import start_ticks
+from mdsys.ring.segment import SUPERSEDED
 
 RUNNING: Final = 1
 BATCH_COUNT: Final = 1024

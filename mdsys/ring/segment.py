@@ -38,7 +38,7 @@ ROOT_DIR: Final = Path("/dev/shm")  # noqa: S108  a segment's home, not a tempor
 MODE: Final = 0o640
 """The owner writes, the group reads, others do neither."""
 _ANY_NODE: Final[Mapping[int, int]] = MappingProxyType({})
-_STOPPED, _SUPERSEDED = 2, 3
+_STOPPED, SUPERSEDED = 2, 3
 """States of enum md_segment_state in which nobody writes, though the last writer may live on."""
 
 
@@ -312,7 +312,7 @@ def _living_writer(path: Path) -> tuple[int, int] | None:
     finally:
         os.close(fd)
     pid = header.writer_pid
-    if header.state in (_STOPPED, _SUPERSEDED) or pid == os.getpid():
+    if header.state in (_STOPPED, SUPERSEDED) or pid == os.getpid():
         return None
     return (pid, uid) if start_ticks(pid) == header.writer_start_ticks != 0 else None
 

@@ -147,14 +147,18 @@ class Program:
                     self._refresh(reader)
                 if self._stop and not len(ticks):
                     break
-                self._nap(self._random.uniform(*manner.naps_s))
+                self._nap(self._random.uniform(*manner.naps_s), reader)
             heads = reader.heads
             self._now.at_heads = all(at == heads[ring] + 1 for ring, at in reader.cursors.items())
 
-    def _nap(self, seconds: float) -> None:
-        """Sleep, but not beyond the end."""
+    def _nap(self, seconds: float, reader: mdsys.Reader) -> None:
+        """Sleep, but not beyond the end, nor that of the segments.
+
+        Their whole backlog comes before WriterGone: at its own pace a slow one would be at it for
+        minutes, and unknown to the new daemon for as long.
+        """
         end = time.monotonic() + seconds
-        while not self._stop and (left := end - time.monotonic()) > 0:
+        while not (self._stop or reader.superseded) and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 0.2))
 
     _known = 0

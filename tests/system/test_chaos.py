@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mdsys import ABSENT, TICK, Flag, Kind, Status
 from mdsys.record.record import Ticks
+from tests.chaos import reader as chaos_reader
 from tests.chaos.host import Host
 from tests.chaos.plan import CALM_FIRST_S, CALM_LAST_S, KINDS, schedule
 from tests.chaos.truth import Account, Truth
+from tests.instances import cleaned, geometry, new_name, start, writer
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
@@ -81,6 +85,40 @@ def test_what_is_shipped_knows_nothing_of_it(repository: Path) -> None:
     assert extensions
     for each in extensions:
         assert b"chaos_after_store" not in each.read_bytes(), each
+
+
+# ---- the readers ---------------------------------------------------------------------------------
+
+
+def test_slow_reader_whose_segments_are_made_anew_is_not_unregistered_for_minutes(
+    truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads what is left, which is its right, but without its naps of 5 to 60 s."""
+    assert truth.venue == "binance"
+    slept: list[float] = []
+    with cleaned(new_name()) as name:
+        lives = [start(name, geometry(depth=128))]
+        lives[0].symbols.add(b"BINANCE:SYM000000", 0, 8, 8)
+
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            if len(lives) == 1:
+                writer(lives[0]).publish_records(trades(*range(20)))
+                lives[0].lock.release()
+                lives.append(start(name, geometry(depth=256)))
+            elif seconds != chaos_reader.NO_DAEMON_S:  # it naps again, in the new ones or the old
+                program._stop = True
+
+        clock = SimpleNamespace(monotonic=lambda: sum(slept), sleep=sleep)
+        monkeypatch.setattr(chaos_reader, "time", clock)
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
+        out = tmp_path / "reader.json"
+        program = chaos_reader.Program(name, "overrun", tmp_path, out)
+        program.run()
+        lives[-1].lock.release()
+    found = json.loads(out.read_text())
+    assert (found["attachments"], found["counts"]["received"], found["torn"]) == (2, 20, 0)
+    assert slept == [0.2, chaos_reader.NO_DAEMON_S, 0.2]
 
 
 # ---- the judges ----------------------------------------------------------------------------------

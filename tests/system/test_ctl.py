@@ -192,7 +192,7 @@ def test_reload_takes_symbols_over_and_names_what_only_a_restart_can(
         else:
             running.process.send_signal(signal.SIGHUP)
             running.wait_for_line("a restart alone takes over: rings.buffer_size")
-        running.wait_for_line("reloaded: 1 symbols came, 1 went, 0 refused")
+        running.wait_for_line("reloaded: 1 symbol came, 1 went, 0 refused")
         until(control, lambda state: state["subscriptions"]["confirmed"] == 2)
         assert sorted(socket.streams) == ["ethusdt@trade", "solusdt@trade"]
         assert not socket.done.is_set()

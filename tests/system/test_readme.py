@@ -116,7 +116,7 @@ class Newcomer:
 
 def test_makefile_has_the_targets(readme: Readme, repository: Path) -> None:
     makefile = (repository / "Makefile").read_text()
-    assert {"demo", "install", "test", "wheel"} == readme.targets
+    assert {"demo", "install", "pictures", "test", "wheel"} == readme.targets
     for target in readme.targets:
         assert re.search(rf"^{target}:.* ## ", makefile, re.MULTILINE)
 

@@ -38,7 +38,8 @@ class Terminal:
     def __init__(self, *command: str) -> None:
         self._fd, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", LINES, COLUMNS, 0, 0))
-        environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+        ours = ("NO_COLOR", "COLUMNS", "LINES")  # they would count more than the terminal's own
+        environment = {key: value for key, value in os.environ.items() if key not in ours}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "mdsys", *command],
             stdin=theirs,

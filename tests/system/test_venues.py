@@ -101,8 +101,12 @@ def test_an_unknown_symbol_is_refused_in_the_venues_words_or_known_to_be_silent(
     told = bad_symbols.symbols[venue]
     if venue not in WORDS:  # as these venues do, the simulator confirms whatever it is asked for
         assert told["state"] == "confirmed"
-        assert f"{venue} has confirmed it and has sent no" in told["why"]
         assert told["last_tick_s"] is None
+        if venue.startswith("binance"):  # whose REST is asked for the book
+            assert "Invalid symbol." in told["words"]
+            assert "Invalid symbol." in told["why"]
+        else:
+            assert f"{venue} has confirmed it and has sent no" in told["why"]
         return
     assert told["state"] == "refused"
     assert WORDS[venue] in told["words"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 from collections.abc import Iterator
@@ -13,12 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mdsys
-from mdsys import Kind, MarketData, Reader, attach
+from mdsys import Kind, MarketData, Reader, _native, attach
+from mdsys.consume import attach as attach_module
 from mdsys.consume.symbol_info import SymbolInfo
-from mdsys.errors import HostError, UsageError
+from mdsys.errors import HostError, LayoutError, UsageError, WriterGone
 from mdsys.record.record import TICK, Ticks
-from mdsys.ring.segment import Instance
-from tests.instances import geometry, plain, running, trades, writer
+from mdsys.ring.segment import ROOT_DIR, Instance, map_file, segment_path
+from tests.instances import (
+    cleaned,
+    geometry,
+    new_name,
+    plain,
+    running,
+    start,
+    trades,
+    writer,
+)
 from tests.native import PROGRAMS, compile_program
 
 PARTS = {Kind.TRADE: 1, Kind.TICKER: 1, Kind.QUOTE: 2}
@@ -222,6 +233,40 @@ def test_reader_outlives_its_market_data(instance: Instance) -> None:
         reader = md.reader()
     feed.publish(tick_of(1, 1, Kind.TRADE))
     assert len(reader.poll()) == 1
+
+
+def test_attach_in_the_midst_of_a_start_with_other_rings_mixes_no_segments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else the reader is told of no end, has the old names, and is never registered."""
+    with cleaned(new_name()) as name:
+        old = start(name, geometry(depth=64))
+        new: list[Instance] = []
+
+        def mapped(path: Path) -> mmap.mmap:
+            if not new and not path.name.endswith(".symbols"):  # the door was opened
+                old.lock.release()
+                new.append(start(name, geometry(depth=128)))
+            return map_file(path)
+
+        monkeypatch.setattr(attach_module, "map_file", mapped)
+        with pytest.raises(LayoutError, match="attach again"):
+            attach(name)
+        with attach(name) as md:
+            assert md.rings[0].depth == 128
+        new[0].lock.release()
+
+
+def test_reader_of_rings_that_their_remover_left_unmarked_is_told_all_the_same(
+    instance: Instance, md: MarketData
+) -> None:
+    reader = md.reader()
+    writer(instance).publish_records(trades(3))
+    door = segment_path(ROOT_DIR, instance.name, "symbols")
+    _native.supersede_segment(map_file(door, writable=True))
+    assert len(reader.poll()) == 3
+    with pytest.raises(WriterGone):
+        reader.poll()
 
 
 def test_iteration_yields_record_by_record(instance: Instance, md: MarketData) -> None:

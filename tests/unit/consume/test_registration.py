@@ -123,6 +123,7 @@ def test_daemon_that_is_stuck_is_not_waited_for_longer_and_nothing_is_left(serve
 
 def test_descriptor_of_the_page_is_closed_once_it_is_mapped(server: Server) -> None:
     gc.collect()  # what other tests have left to the collector must not close in between
+    server.call(lambda: None)  # it has begun to listen
     before = open_descriptors()
     entry = registered(server)
     # Ours: socket and mmap's own. The server's, which is this process too: socket, page, mmap's

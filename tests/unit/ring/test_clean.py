@@ -11,10 +11,10 @@ import pytest
 
 from mdsys import cli
 from mdsys.consume.attach import attach
-from mdsys.consume.reader import SUPERSEDED
 from mdsys.ring.lock import Lock, run_dir
 from mdsys.ring.segment import (
     ROOT_DIR,
+    SUPERSEDED,
     Geometry,
     Instance,
     find_segments,
