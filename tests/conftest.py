@@ -7,6 +7,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test asserts a time: an example may take as long as a busy machine makes it.
+settings.register_profile("mdsys", deadline=None)
+settings.load_profile("mdsys")
 
 # A shell that runs the suite in the background has it ignore Ctrl-C, which programs inherit; the
 # ones started here are sent it, and must meet it as they do in a terminal.

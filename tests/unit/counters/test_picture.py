@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mdsys import _native
@@ -214,7 +214,6 @@ def test_readers_numbers_are_those_of_its_page(instance: Instance) -> None:
     assert row.histograms.keys() == own.histograms.keys()
 
 
-@settings(deadline=None)  # no test asserts a time
 @given(
     st.dictionaries(st.integers(0, 1183), st.integers(1, (1 << 64) - 1), max_size=40),
     *(st.integers(-(1 << 63), (1 << 63) - 1) for _ in range(3)),
