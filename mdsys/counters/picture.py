@@ -249,7 +249,7 @@ def ask_daemon(instance: str, writer_pid: int) -> Told:
         except HostError:  # a replay has readers, and no venues
             status = {}
     return Told(
-        [_reader(each) for each in readers["readers"]],
+        [told_reader(each) for each in readers["readers"]],
         status.get("limits", ()),
         {each["connection"]: each for each in status.get("connections", ())},
         {each["feed"]: each for each in status.get("feeds", ())},
@@ -277,7 +277,8 @@ def reader_row(shown: Mapping[str, Any], histograms: Mapping[str, Histogram]) ->
     return Row(labels, values, histograms, shown)
 
 
-def _reader(shown: Mapping[str, Any]) -> Row:
+def told_reader(shown: Mapping[str, Any]) -> Row:
+    """Return a reader's row of what the daemon answers to ``readers`` with histograms."""
     return reader_row(
         shown, {name: from_sparse(each) for name, each in shown["histograms"].items()}
     )

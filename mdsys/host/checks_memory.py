@@ -124,24 +124,21 @@ def _pool(host: Host, folder: str, options: str) -> Finding:
 
 def read_thp(host: Host) -> Finding:
     """Look whether programs get huge pages unasked."""
-    text = host.read(f"{THP}/enabled")
-    if not text:
-        return skipped("this kernel has no transparent huge pages")
-    target = Value(f"{THP}/enabled")
-    now = target.shown(text)
-    goal = "madvise" if now == "always" else now
-    return by_settings(host, now, Setting(target, goal))
+    return _not_always(host, f"{THP}/enabled")
 
 
 def read_defrag(host: Host) -> Finding:
     """Look whether a program waits while memory is compacted for its huge page."""
-    text = host.read(f"{THP}/defrag")
+    return _not_always(host, f"{THP}/defrag")
+
+
+def _not_always(host: Host, path: str) -> Finding:
+    text = host.read(path)
     if not text:
         return skipped("this kernel has no transparent huge pages")
-    target = Value(f"{THP}/defrag")
+    target = Value(path)
     now = target.shown(text)
-    goal = "madvise" if now == "always" else now
-    return by_settings(host, now, Setting(target, goal))
+    return by_settings(host, now, Setting(target, "madvise" if now == "always" else now))
 
 
 def read_ksm(host: Host) -> Finding:

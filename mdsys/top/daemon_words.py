@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from socket import socket
 from typing import Any, Final
 
-from mdsys.counters.picture import Row, from_sparse, reader_row
+from mdsys.counters.picture import Row, told_reader
 from mdsys.counters.picture import Told as Known
 from mdsys.errors import HostError
 from mdsys.ring.control_socket import NoDaemon, Question, connect
@@ -54,12 +54,6 @@ def told(readers: Sequence[Row] | None, status: Mapping[str, Any] | None) -> Tol
             {each["connection"]: each for each in known.get("connections", ())},
             {each["feed"]: each for each in known.get("feeds", ())},
         ),
-    )
-
-
-def _reader(shown: Mapping[str, Any]) -> Row:
-    return reader_row(
-        shown, {name: from_sparse(each) for name, each in shown["histograms"].items()}
     )
 
 
@@ -131,7 +125,7 @@ class DaemonWords:
         self._asking = None
         readers, status = self._told.readers, self._told.status
         if name == "readers":
-            readers = [_reader(each) for each in answer[0]["readers"]]
+            readers = [told_reader(each) for each in answer[0]["readers"]]
         else:
             status = answer[0]
         self._told = told(readers, status)

@@ -9,7 +9,8 @@ from typing import Final
 
 from grafana_foundation_sdk.models import dashboard as models
 
-from mdsys.counters.schema import Metric, Scope, metrics
+from mdsys.counters.docs import TITLES
+from mdsys.counters.schema import Metric, metrics
 from tools.dashboards.panels import (
     SYSTEM,
     Panel,
@@ -27,15 +28,6 @@ FOLDER: Final = Path(__file__).parent.parent.parent / "deploy" / "grafana"
 RATE: Final = "[$__rate_interval]"
 GIVEN_UP: Final = 'outcome=~"dropped|lost"'
 """Of a reader's records: too few to be seen on the scale of the others."""
-SCOPES: Final[Mapping[Scope, str]] = {
-    "system": "The daemon",
-    "subscriptions": "Subscriptions",
-    "limiter": "Limits of the venues",
-    "feed": "Feeds",
-    "connection": "Connections",
-    "ring": "Rings",
-    "reader": "Readers",
-}
 
 
 def boards() -> Mapping[str, models.Dashboard]:
@@ -271,7 +263,7 @@ def _overview() -> Sequence[Row]:
 def _latency() -> Sequence[Row]:
     hops = [metric for metric in metrics() if metric.type == "histogram"]
     return [
-        Row(SCOPES[scope], [panel for hop in own for panel in (quantiles(hop), heat(hop))], 2)
+        Row(TITLES[scope], [panel for hop in own for panel in (quantiles(hop), heat(hop))], 2)
         for scope in ("feed", "reader", "system")
         if (own := [hop for hop in hops if hop.scope == scope])
     ]
@@ -280,7 +272,7 @@ def _latency() -> Sequence[Row]:
 def _readers() -> Sequence[Row]:
     return [
         Row(
-            SCOPES[scope],
+            TITLES[scope],
             [
                 panel
                 for each in families()
@@ -319,7 +311,7 @@ def _all() -> Sequence[Row]:
             ],
             4,
         )
-        for scope, title in SCOPES.items()
+        for scope, title in TITLES.items()
     ]
 
 

@@ -21,6 +21,7 @@ from grafana_foundation_sdk.models import heatmap as heatmap_models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from mdsys.counters.schema import LABELS, Metric
+from mdsys.metrics.collector import is_signed, last_minute_name
 
 SYSTEM: Final = 'system=~"$system"'
 """Chooses the instances that the reader of the board has chosen."""
@@ -117,13 +118,13 @@ def about(metric: Metric) -> str:
 
 def quantiles(metric: Metric) -> Panel:
     """Return the percentiles of a histogram over the last minute, within 3.2 % of the truth."""
-    family = f"mdsys_{metric.family.removesuffix('_seconds')}_last_minute_seconds"
+    family = last_minute_name(metric)
     return Panel(
         f"{_hop(metric)}: percentiles",
         [Query(f"{family}{{{SYSTEM}}}", f"{legend_of(metric)} {{{{quantile}}}}")],
         "s",
         f"{family}: {metric.help}; over the last minute",
-        logarithmic=not _signed(metric),
+        logarithmic=not is_signed(metric),
     )
 
 
@@ -145,10 +146,6 @@ def heat(metric: Metric) -> Panel:
 
 def _hop(metric: Metric) -> str:
     return metric.family.removesuffix("_seconds").replace("_", " ")
-
-
-def _signed(metric: Metric) -> bool:
-    return metric.field.startswith("event_to_")
 
 
 # ---- to Grafana ----------------------------------------------------------------------------------
