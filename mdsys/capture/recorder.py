@@ -7,6 +7,7 @@ time the feed drops and counts, and the file says how much is missing where.
 from __future__ import annotations
 
 import fcntl
+import math
 import mmap
 import os
 import select
@@ -31,6 +32,8 @@ LOOK_S: Final = 0.005
 """Between two looks at rings that were empty: 64 MiB last longer at any rate."""
 DRAIN_SIZE: Final = 4 << 20
 FLUSH_S: Final = 0.5
+LAST_WORDS_S: Final = 2.0
+"""How long the last feed of a daemon that ended may go on after the first."""
 FIND_S: Final = 0.25
 """Between two attempts to find the next daemon."""
 FILE_SIZE: Final = 1 << 30
@@ -240,6 +243,8 @@ class Recorder:
         self._file_size = file_size
         self._say = say
         self._tapes: list[_FeedTape] = []
+        self._end_s = math.inf
+        """When those that are left are taken for gone too."""
         self._stop = False
         self._lost_said = 0
 
@@ -316,13 +321,15 @@ class Recorder:
 
     def _watch(self, timeout_s: float) -> None:
         """Wait a moment; see whether the daemon is gone."""
-        ready, _, _ = select.select([tape.connection for tape in self._tapes], [], [], timeout_s)
-        if not ready:
-            return
-        for tape in self._tapes:
+        lasting = [tape for tape in self._tapes if not tape.gone]
+        ready, _, _ = select.select([tape.connection for tape in lasting], [], [], timeout_s)
+        for tape in lasting:
             if tape.connection in ready:
                 tape.watch()
-        if any(tape.gone for tape in self._tapes):
+        gone = [tape.gone for tape in self._tapes]
+        if any(gone) and self._end_s == math.inf:
+            self._end_s = time.monotonic() + LAST_WORDS_S
+        if all(gone) or time.monotonic() > self._end_s:
             self._end("the daemon ended")
             self._say(f"instance {self._instance} has ended; waiting for its next start")
 
@@ -333,6 +340,7 @@ class Recorder:
         for tape in self._tapes:
             tape.finish(why)
         self._tapes = []
+        self._end_s = math.inf
 
     def _say_losses(self) -> None:
         if self.counts.lost > self._lost_said:

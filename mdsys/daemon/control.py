@@ -45,9 +45,10 @@ log = logging.getLogger("mdsys.daemon")
 class Held:
     """What is kept of a connection from one request to the next; it goes with the connection."""
 
-    __slots__ = ("__weakref__", "fd", "names", "on_close")
+    __slots__ = ("__weakref__", "connection", "fd", "names", "on_close")
 
-    def __init__(self) -> None:
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
         self.names: dict[str, list[str]] = {}
         """Operation -> names that came so far."""
         self.fd = -1
@@ -198,7 +199,7 @@ class _Connection:
         self._stall: asyncio.TimerHandle | None = None
         self._work: asyncio.Task[None] | None = None
         """Makes an answer that takes time; nothing is read meanwhile."""
-        self._held = Held()
+        self._held = Held(connection)
         self._reader: Registered | None = None
         self._pidfd = -1
         self._busy_s = self._loop.time()

@@ -18,7 +18,7 @@ from mdsys.config_checks import shown
 from mdsys.daemon.control import Held
 from mdsys.daemon.feed_link import FeedLink
 from mdsys.daemon.readers import SEALS, Refused
-from mdsys.feed.orders import Capture, CaptureAgain, CaptureEnd
+from mdsys.feed.orders import Capture, CaptureAgain, CaptureEnd, CaptureHold
 
 RING_SIZE: Final = 64 << 20
 RING_SIZES: Final = (1 << 16, 1 << 30)
@@ -108,7 +108,10 @@ class Recording:
 
     def _tell(self, feed: int) -> None:
         if (link := self._links.get(feed)) is not None:
-            link.tell(Capture(), fd=os.dup(self._rings[feed].fd))
+            ring = self._rings[feed]
+            # A killed daemon's connections end before its feeds do, and those still copy.
+            link.tell(CaptureHold(), fd=os.dup(ring.holder.connection.fileno()))
+            link.tell(Capture(), fd=os.dup(ring.fd))
 
     def _end(self, feed: int) -> None:
         os.close(self._rings.pop(feed).fd)

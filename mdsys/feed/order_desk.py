@@ -19,6 +19,7 @@ from mdsys.feed.orders import (
     Capture,
     CaptureAgain,
     CaptureEnd,
+    CaptureHold,
     Close,
     Connect,
     Permit,
@@ -75,6 +76,8 @@ class OrderDesk:
         self._permits = Permits(reporter.tell)
         self._desks: dict[str, VenueDesk] = {}
         self._connections: dict[int, tuple[Connection, asyncio.Task[None]]] = {}
+        self._recorder = -1
+        """Its connection to the daemon, as long as we copy for it."""
         self.readers = ReaderDesk(memory.feed, reporter)
 
     def __len__(self) -> int:
@@ -134,12 +137,21 @@ class OrderDesk:
                 self._desk(order.venue).snapshot(order, _whole(fd))
             case Capture():
                 self._memory.feed.capture(mmap.mmap(fd, os.fstat(fd).st_size))
+            case CaptureHold():
+                self._let_recorder_go()
+                self._recorder = os.dup(fd)
             case CaptureAgain():
                 self._memory.feed.capture_state()
             case CaptureEnd():
                 self._memory.feed.capture_end()
+                self._let_recorder_go()
             case _:
                 assert_never(order)
+
+    def _let_recorder_go(self) -> None:
+        if self._recorder >= 0:
+            os.close(self._recorder)
+            self._recorder = -1
 
     def _connection(self, number: int) -> Connection:
         if number not in self._connections:
@@ -250,6 +262,7 @@ class OrderDesk:
             task.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
+        self._let_recorder_go()
 
 
 def _wires(plan: ConnectionPlan) -> dict[str, bytes]:

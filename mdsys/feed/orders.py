@@ -136,6 +136,13 @@ class Capture(Order, frozen=True, tag="capture"):
     """Copy every frame into the ring that comes with it, as a file in memory."""
 
 
+class CaptureHold(Order, frozen=True, tag="capture_hold"):
+    """Keep the recorder's connection, which comes with it, open until no more is copied.
+
+    So it ends for the recorder when the last has ended who could still copy anything.
+    """
+
+
 class CaptureAgain(Order, frozen=True, tag="capture_again"):
     """Tell the recorder anew all that a decoder must know: it begins another file."""
 
@@ -159,10 +166,11 @@ AnyOrder = (
     | Stale
     | Snapshot
     | Capture
+    | CaptureHold
     | CaptureAgain
     | CaptureEnd
 )
-WITH_DESCRIPTOR: Final = (ReaderAdd, Snapshot, Capture)
+WITH_DESCRIPTOR: Final = (ReaderAdd, Snapshot, Capture, CaptureHold)
 
 T = TypeVar("T")
 

@@ -180,7 +180,7 @@ def _footprints(stage: Stage) -> Iterator[Law]:
         not grown and bool(settled),
         "".join(f"\n    {each}" for each in grown)
         or f"of {len(stage.footprints)} processes none has more than when it had settled; "
-        f"the daemon {min(settled)} to {max(settled)} in its lives",
+        f"the daemon {min(settled, default=0)} to {max(settled, default=0)} in its lives",
     )
     grown = [
         f"{name}: {then.memory_kib} -> {now.memory_kib} KiB"

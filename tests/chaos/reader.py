@@ -45,7 +45,6 @@ MANNERS: Final = {
     "dropping": Manner(
         naps_s=(0, 1.5), count_max=64, options={"max_queue_size": 3000, "wait": "park"}
     ),
-    "overrun": Manner(naps_s=(5, 60)),
     "conflating": Manner(
         policy="conflate",
         naps_s=(0, 0.4),
@@ -54,6 +53,7 @@ MANNERS: Final = {
     ),
     "lossless": Manner(policy="lossless", naps_s=(0, 0.02), count_max=1024),
     "filtering": Manner(symbols=("*:SYM000001",), options={"wait": "spin"}, naps_s=(0, 0.01)),
+    "overrun": Manner(naps_s=(5, 60)),
 }
 """The auditor holds every id to account, is never killed, and sees all that can be seen."""
 

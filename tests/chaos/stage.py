@@ -178,12 +178,12 @@ class Stage:
         if self._recorder is not None and self._recorder.returncode not in (0, 69):
             self.captures[-1] = (self.captures[-1][0], True)
             if self._recorder.returncode != -signal.SIGKILL:
-                log = self.captures[-1][0].with_suffix(".log").read_text()
+                log = _log(self.captures[-1][0]).read_text()
                 self.broken.append(f"recorder: code {self._recorder.returncode}: {log[-800:]}")
         self._recorder = None
         if not self.ending and self.daemon is not None and self.answer() is not None:
             out = self.folder / f"capture.{self.recorder_lives}"
-            with out.with_suffix(".log").open("wb") as file:
+            with _log(out).open("wb") as file:
                 self._recorder = subprocess.Popen(
                     self.host.command("record", "--out", str(out), "--instance", self.name),
                     stdout=file,
@@ -279,6 +279,10 @@ class Stage:
         """Take the filler away."""
         if self.memory is not None:
             (self.memory / "filler").unlink(missing_ok=True)
+
+
+def _log(capture: Path) -> Path:
+    return capture.with_name(f"{capture.name}.log")
 
 
 def results(stage: Stage) -> Sequence[dict[str, Any]]:

@@ -251,6 +251,13 @@ class Account:
                 total["announced"] += int(announced.sum())
                 total["unattached"] += int(away.sum())
                 total["twice"] += int((span & 31 > 1).sum())
-                total["unaccounted"] += int((span == 0).sum())
+                missing = np.flatnonzero(span == 0)
+                total["unaccounted"] += len(missing)
+                for each in missing[: max(0, 5 - len(self.examples))]:
+                    near = list(span[max(0, each - 3) : each + 4])
+                    self.examples.append(
+                        f"missing: {venue} {symbol} trade {each + known[0]}, of {known[0]} to "
+                        f"{end - 1}; about it {near}"
+                    )
         total["twice"] += self._twice
         return total

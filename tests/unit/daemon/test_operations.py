@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -175,7 +176,8 @@ def test_wrong_piece_drops_the_pieces_before_it(server: Server, roster: Roster) 
 
 def test_names_that_are_kept_are_bounded_over_all_connections(operations: Operations) -> None:
     request = {"op": "subscribe", "symbols": ["BINANCE:A"] * 100, "more": True}
-    several = [Held() for _ in range(4)]
+    connection = socket.socket(socket.AF_UNIX)
+    several = [Held(connection) for _ in range(4)]
 
     def flood() -> None:
         for turn in range(1_000):
@@ -185,7 +187,8 @@ def test_names_that_are_kept_are_bounded_over_all_connections(operations: Operat
         flood()
     assert sum(len(names) for held in several for names in held.names.values()) <= 2_000
     del several[:]  # the connections end
-    assert operations.obey(request, Held()) == {"ok": True, "held": 100}
+    assert operations.obey(request, Held(connection)) == {"ok": True, "held": 100}
+    connection.close()
 
 
 def test_change_that_takes_time_holds_up_its_own_connection_alone(

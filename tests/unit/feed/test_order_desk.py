@@ -24,6 +24,7 @@ from mdsys.feed.orders import (
     AnyOrder,
     Capture,
     CaptureEnd,
+    CaptureHold,
     Close,
     Connect,
     Permit,
@@ -370,6 +371,32 @@ def test_orders_that_cannot_be_obeyed_are_logged_and_end_nothing(
 
     run(main())
     assert caplog.text.count("cannot be obeyed") == 13
+
+
+@pytest.mark.parametrize("end", ["order", "close", "another"])
+def test_recorders_connection_ends_when_we_copy_no_more(end: str) -> None:
+    async def main() -> None:
+        bench = Bench("A")
+        recorder, held = socket.socketpair()
+        another = socket.socketpair()
+        with bench.ours, bench.theirs, recorder, another[0], another[1]:
+            bench.order(CaptureHold(), fd=held.fileno())
+            held.close()  # and with it the daemon's
+            recorder.setblocking(False)
+            bench.desk.take_orders()
+            with pytest.raises(BlockingIOError):
+                recorder.recv(1)
+            if end == "order":
+                bench.order(CaptureEnd())
+            elif end == "another":
+                bench.order(CaptureHold(), fd=another[1].fileno())
+            else:
+                await bench.desk.close()
+            bench.desk.take_orders()
+            assert recorder.recv(1) == b""
+            await bench.desk.close()
+
+    run(main())
 
 
 def test_orders_do_not_keep_the_sockets_waiting() -> None:

@@ -15,6 +15,7 @@ from mdsys.feed.orders import (
     AnyOrder,
     Capture,
     CaptureEnd,
+    CaptureHold,
     Close,
     Connect,
     Permit,
@@ -85,7 +86,12 @@ def test_order_arrives_as_it_was_given(order: AnyOrder) -> None:
 
 @pytest.mark.parametrize(
     "order",
-    [ReaderAdd(7, "lossless", [0, 7]), Snapshot("binance", "BTCUSDT", 100), Capture()],
+    [
+        ReaderAdd(7, "lossless", [0, 7]),
+        Snapshot("binance", "BTCUSDT", 100),
+        Capture(),
+        CaptureHold(),
+    ],
     ids=lambda order: type(order).__name__,
 )
 def test_bulk_comes_as_a_descriptor_that_no_program_inherits(order: AnyOrder) -> None:
