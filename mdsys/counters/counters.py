@@ -57,12 +57,20 @@ class Histogram:
         None while there are none, and where it is one of those beyond 17 minutes either way, which
         share a bucket.
         """
-        ordered = np.concatenate([self.negative[::-1], self.positive])
-        count = int(ordered.sum())
+        return self.percentiles((percent,))[0]
+
+    def percentiles(self, percents: Sequence[float]) -> list[int | None]:
+        """Return ``percentile`` of each, for little more than the price of one."""
+        sums = np.cumsum(np.concatenate([self.negative[::-1], self.positive]))
+        count = int(sums[-1])
         if count == 0:
-            return None
-        rank = max(1, -(-count * percent // 100))
-        place = int(np.searchsorted(np.cumsum(ordered), rank)) - len(self.negative)
+            return [None] * len(percents)
+        ranks = [max(1, -(-count * percent // 100)) for percent in percents]
+        places = np.searchsorted(sums, ranks) - len(self.negative)
+        return [self._middle(place) for place in places.tolist()]
+
+    def _middle(self, place: int) -> int | None:
+        """Return what stands for the values of a bucket; below 0 it is one of negative values."""
         index, extreme_ns = (place, self.max_ns) if place >= 0 else (-place - 1, self.min_ns)
         if index == len(self.positive) - 1 and abs(extreme_ns) >> OCTAVE_MAX:
             return None
@@ -204,7 +212,7 @@ def percentiles(histogram: Histogram) -> dict[str, int | None]:
     return {
         "count": count,
         "min": histogram.min_ns if count else None,
-        **{name: histogram.percentile(percent) for name, percent in PERCENTILES.items()},
+        **dict(zip(PERCENTILES, histogram.percentiles([*PERCENTILES.values()]), strict=True)),
         "max": histogram.max_ns if count else None,
     }
 

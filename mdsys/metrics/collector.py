@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Final
 
@@ -30,14 +31,19 @@ from prometheus_client.samples import Sample
 from mdsys.counters.counters import LINEAR, STEPS, Histogram
 from mdsys.counters.picture import Picture, Row
 from mdsys.counters.schema import LABELS, Metric, Scope, metrics
+from mdsys.metrics.text import Labels
 
-Labels = dict[str, str]
 QUANTILES: Final = (0.5, 0.9, 0.99, 0.999)
 OCTAVES: Final = range(5, 35)
 """31 ns to 17 s."""
 SIGNED_OCTAVES: Final = range(20, 38)
 """1 ms to 137 s, either way: venues' times are in ms."""
 OCTAVE_LEAST: Final = 5
+LABELS_KEPT_MAX: Final = 1 << 15
+"""Sets of labels: 256 connections in each of their states, readers and rings are 2,500."""
+SPREADS_KEPT_MAX: Final = 1 << 9
+"""Rows with histograms, by bounds and by quantiles: 64 readers and 64 feeds are 384."""
+Pairs = tuple[tuple[str, str], ...]
 
 
 def is_signed(metric: Metric) -> bool:
@@ -55,6 +61,17 @@ def _bucket_of(octave: int) -> int:
     return LINEAR + STEPS * (octave - OCTAVE_LEAST)
 
 
+@lru_cache(LABELS_KEPT_MAX)
+def _labelled(pairs: Pairs) -> Labels:
+    return Labels(dict(pairs))
+
+
+@lru_cache(SPREADS_KEPT_MAX)
+def _spread(pairs: Pairs, name: str, values: tuple[str, ...]) -> tuple[Labels, ...]:
+    """Return labels of a row with one more, for each of its values."""
+    return tuple(Labels(dict(pairs) | {name: value}) for value in values)
+
+
 def _bound(ns: int) -> str:
     return f"{ns / 1e9:.12g}"
 
@@ -69,6 +86,10 @@ _SIGNED_BOUNDS: Final = (
     "+Inf",
 )
 _SIGNED_PLACES: Final = np.array([_bucket_of(octave) for octave in SIGNED_OCTAVES])
+
+
+_PERCENTS: Final = tuple(100 * quantile for quantile in QUANTILES)
+_QUANTILES: Final = tuple(map(str, QUANTILES))
 
 
 def cumulative(histogram: Histogram, *, signed: bool) -> list[tuple[str, float]]:
@@ -98,9 +119,9 @@ class PictureCollector(Collector):
 
     def __init__(self, picture: Picture, last_minute: LastMinute) -> None:
         self._last_minute = last_minute
-        self._rows: Mapping[Scope, Sequence[tuple[Row, Labels]]] = {
+        self._rows: Mapping[Scope, Sequence[tuple[Row, Pairs]]] = {
             scope: [
-                (row, {"system": picture.instance} | {name: row.labels[name] for name in names})
+                (row, (("system", picture.instance), *((name, row.labels[name]) for name in names)))
                 for row in picture.rows[scope]
             ]
             for scope, names in LABELS.items()
@@ -122,24 +143,26 @@ class PictureCollector(Collector):
         family = make(first.name, first.family_help)
         for metric in group:
             scale, field, name = metric.scale, metric.field, first.name
-            own = dict(metric.labels)
-            for row, labels in self._rows[metric.scope]:
+            own = tuple(metric.labels.items())
+            for row, pairs in self._rows[metric.scope]:
                 if (value := row.values.get(field)) is not None:
-                    labelled = labels | own if own else labels
-                    family.samples.append(Sample(name, labelled, value * scale))
+                    family.samples.append(Sample(name, _labelled(pairs + own), value * scale))
         return (family,)
 
     def _histogram(self, metric: Metric) -> Family:
         family = HistogramMetricFamily(metric.name, metric.help)
         signed = is_signed(metric)
+        bounds = _SIGNED_BOUNDS if signed else _BOUNDS
         bucket = f"{metric.name}_bucket"
-        for row, labels in self._rows[metric.scope]:
+        for row, pairs in self._rows[metric.scope]:
             histogram = row.histograms[metric.field]
             counts = cumulative(histogram, signed=signed)
             family.samples += [
-                Sample(bucket, labels | {"le": bound}, count) for bound, count in counts
+                Sample(bucket, labels, count)
+                for labels, (_, count) in zip(_spread(pairs, "le", bounds), counts, strict=True)
             ]
             if not signed:  # a sum that may fall is no counter, and there is no count without it
+                labels = _labelled(pairs)
                 family.add_sample(f"{metric.name}_count", labels, counts[-1][1])
                 family.add_sample(f"{metric.name}_sum", labels, histogram.sum_ns / 1e9)
         return family
@@ -147,10 +170,8 @@ class PictureCollector(Collector):
     def _summary(self, metric: Metric) -> Family:
         name = last_minute_name(metric)
         family = SummaryMetricFamily(name, f"{metric.help}; quantiles of the last minute")
-        for row, labels in self._rows[metric.scope]:
-            histogram = self._last_minute(row, metric.field)
-            for quantile in QUANTILES:
-                ns = histogram.percentile(quantile * 100)
-                value = math.nan if ns is None else ns / 1e9
-                family.add_sample(name, labels | {"quantile": str(quantile)}, value)
+        for row, pairs in self._rows[metric.scope]:
+            found = self._last_minute(row, metric.field).percentiles(_PERCENTS)
+            for labels, ns in zip(_spread(pairs, "quantile", _QUANTILES), found, strict=True):
+                family.add_sample(name, labels, math.nan if ns is None else ns / 1e9)
         return family

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Final
 
@@ -29,21 +29,32 @@ class Exporter:
         instance: Its name; its segments are there.
         readers: The registry.
         limiter: The venues' limits.
+        silence_limits_ns: Returns how long each connection that is up may be silent, by number.
         clock: Tells when.
     """
 
     def __init__(
-        self, instance: str, readers: Readers, limiter: Limiter, clock: Clock = SYSTEM_CLOCK
+        self,
+        instance: str,
+        readers: Readers,
+        limiter: Limiter,
+        silence_limits_ns: Callable[[], Mapping[int, int]],
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._observer = Observer(instance, clock)
         self._readers = readers
         self._limiter = limiter
+        self._silence_limits_ns = silence_limits_ns
         self._windows = Windows(step_ns=STEP_NS)
         self._note(self._observer.take(Told()))
 
     def gather(self) -> Callable[[], Iterator[bytes]]:
         """Take what only the loop may look at; what is returned makes the text, in any thread."""
-        told = Told(self._readers.rows(), [asdict(usage) for usage in self._limiter.usage()])
+        told = Told(
+            self._readers.rows(),
+            [asdict(usage) for usage in self._limiter.usage()],
+            silence_limits_ns=self._silence_limits_ns(),
+        )
         return lambda: self._render(told)
 
     def _render(self, told: Told) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ listen on.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import zlib
@@ -94,6 +95,11 @@ def listen(address: str) -> socket.socket:
         ) from None
     except OSError as error:
         listener.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise HostError(
+                f"metrics.listen: {address}: no address of this host (ip address tells): give one, "
+                "as 127.0.0.1:9464"
+            ) from None
         raise HostError(
             f"metrics.listen: {address}: {error.strerror}; another daemon or program may listen "
             f"there (ss -ltnp 'sport = :{port}' tells): give each instance a port of its own"

@@ -145,12 +145,13 @@ cdef extern from "feed.h" nogil:
     struct md_connection_block:
         uint32_t number
         uint32_t state
-        int64_t since_ns
         int64_t last_frame_ns
         int64_t last_data_ns
         uint64_t frames, bytes, records, opens
         int64_t offset_ns
-        char *venue
+    void md_connection_take(md_connection_block *block, uint32_t number)
+    void md_connection_name(md_connection_block *block, const char *venue, size_t size)
+    void md_connection_set(md_connection_block *block, uint32_t state, int64_t now_ns)
     const uint32_t MD_CONNECTION_VENUE_SIZE
     const uint32_t MD_CONNECTION_COUNT_MAX
     struct md_order_state:
@@ -187,7 +188,6 @@ cdef extern from "feed.h" nogil:
     void md_store_release_u64(uint64_t *to, uint64_t value)
     void md_store_relaxed_i64(int64_t *to, int64_t value)
     void md_store_relaxed_u64(uint64_t *to, uint64_t value)
-    void md_store_relaxed_u32(uint32_t *to, uint32_t value)
     void md_count(uint64_t *counter, uint64_t by)
     void md_histogram_record(md_histogram *histogram, int64_t ns, uint64_t count)
     int md_feed_init(md_feed *feed, md_ring_writer *rings, uint32_t ring_count,
@@ -440,7 +440,7 @@ cdef class Feed:
         self.block_of = {}
         # What is up now is ours to say; the process before us may have been killed.
         for place in range(<int>MD_CONNECTION_COUNT_MAX):
-            md_store_relaxed_u32(&self.blocks[<size_t>place].state, 0)
+            md_connection_set(&self.blocks[<size_t>place], 0, 0)
         md_store_relaxed_u64(&self.counters.subscriptions_requested, 0)
         md_store_relaxed_u64(&self.counters.connections, 0)
         md_store_relaxed_u64(&self.counters.subscriptions_confirmed, 0)
@@ -513,10 +513,7 @@ cdef class Feed:
             if place is None:
                 return NULL
             self.block_of[connection] = place
-            at = &self.blocks[<size_t>place]
-            memset(at, 0, sizeof(md_connection_block))
-            md_store_relaxed_i64(&at.offset_ns, MD_ABSENT)
-            md_store_relaxed_u32(&at.number, connection)
+            md_connection_take(&self.blocks[<size_t>place], connection)
         return &self.blocks[<size_t>place]
 
     def connection_state(self, uint32_t connection, uint32_t state):
@@ -530,8 +527,7 @@ cdef class Feed:
         if at == NULL:
             return
         if at.state != state:
-            md_store_relaxed_i64(&at.since_ns, clock_ns(CLOCK_REALTIME))
-            md_store_relaxed_u32(&at.state, state)
+            md_connection_set(at, state, clock_ns(CLOCK_REALTIME))
         if state == 0:
             del self.block_of[connection]
 
@@ -1190,7 +1186,7 @@ cdef class FrameListener(WSListener):
         """Write beside the connection's numbers whose they are."""
         cdef bytes name = self.venue.venue.encode()[:<int>MD_CONNECTION_VENUE_SIZE - 1]
         if self.socket.block != NULL:
-            memcpy(self.socket.block.venue, <const char *>name, <size_t>len(name))
+            md_connection_name(self.socket.block, <const char *>name, <size_t>len(name))
 
     # ---- the life of the socket ----
 

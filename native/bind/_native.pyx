@@ -209,6 +209,7 @@ cdef extern from "mdsys/counters.h" nogil:
     void md_histogram_record(md_histogram *histogram, int64_t ns, uint64_t count)
     void md_store_relaxed_u64(uint64_t *to, uint64_t value)
     md_connection_block *md_counters_connection(const md_counters_header *counters, uint32_t index)
+    int md_connection_load(const md_connection_block *block, md_connection_block *out)
     md_segment_result md_counters_verify(const md_counters_header *counters, uint64_t mapped_size)
 
 
@@ -791,14 +792,15 @@ cdef class Counters(Segment):
         return <size_t>self._block(index)
 
     def connections(self, uint32_t feed) -> list[dict[str, object]]:
-        """Return the connections of one feed, as they are: struct md_connection_block."""
+        """Return the connections of one feed, as they are: struct md_connection_block. One whose
+        place or state is being changed as long as we look is left out."""
         self._block(feed)
         cdef md_counters_header *header = <md_counters_header *>self.header
-        cdef const md_connection_block *at
+        cdef md_connection_block at
         found = []
         for i in range(MD_CONNECTION_COUNT_MAX):
-            at = md_counters_connection(header, feed * MD_CONNECTION_COUNT_MAX + i)
-            if at.state != 0:
+            if md_connection_load(
+                    md_counters_connection(header, feed * MD_CONNECTION_COUNT_MAX + i), &at):
                 found.append({
                     "connection": at.number, "state": at.state,
                     "venue": at.venue[:MD_CONNECTION_VENUE_SIZE].split(b"\0")[0].decode(

@@ -91,7 +91,7 @@ struct md_feed {
     struct md_feed_symbol *table;
     struct md_counter_block *counters;
     struct md_audience *audiences; /* of the rings, one each; NULL: nobody is woken or waited for */
-    int64_t ts_event;     /* the last record's; the transport samples it once per socket read */
+    int64_t ts_event;     /* md_feed_note_event; the transport samples it once per socket read */
     uint32_t channels;    /* bit c: enum md_channel c is wanted */
     uint32_t overlapping; /* a connection and its successor are both up: drop what comes twice */
     bool books_by_rest;   /* snapshots of books do not come by stream */
@@ -288,6 +288,15 @@ enum md_order md_connection_sequence(struct md_feed *feed,
                                      uint64_t sequence,
                                      int64_t ts_recv);
 
+/* Remember the venue's time of the newest record that tells its way from there (as for readers:
+ * consumer.h:md_tells_its_way): a snapshot's is old by its nature, as is a bar's, which does not
+ * come here, and a status has none. */
+static inline void md_feed_note_event(struct md_feed *feed, unsigned flags, int64_t ts_event) {
+    if (__builtin_expect((flags & MD_FLAG_SNAPSHOT) == 0, 1)) {
+        feed->ts_event = ts_event;
+    }
+}
+
 /* Publish a frame's only record: cell first, then ring. Values stay in registers
  * and go out as 64-bit stores; a record built in memory and copied stalls on store forwarding. */
 static inline void md_feed_publish(struct md_feed *feed,
@@ -301,6 +310,7 @@ static inline void md_feed_publish(struct md_feed *feed,
                                    int64_t body1,
                                    int64_t body2,
                                    int64_t body3) {
+    md_feed_note_event(feed, flags, ts_event);
     struct md_ring_writer *ring = symbol->ring;
     uint64_t tag = symbol->tag | md_record_tag(0, kind, flags | MD_FLAG_LAST, 0, 0);
     struct md_slot *slot = md_ring_claim(ring, ring->next);
@@ -308,7 +318,6 @@ static inline void md_feed_publish(struct md_feed *feed,
         symbol->cell, part, ring->next, ts_event, ts_recv, tag, body0, body1, body2, body3);
     md_slot_fill(slot, ts_event, ts_recv, tag, body0, body1, body2, body3);
     md_ring_release(ring, 1);
-    feed->ts_event = ts_event;
     md_count(&feed->counters->records, 1);
 }
 
@@ -323,12 +332,12 @@ static inline void md_feed_publish_past_cell(struct md_feed *feed,
                                              int64_t body1,
                                              int64_t body2,
                                              int64_t body3) {
+    md_feed_note_event(feed, flags, ts_event);
     struct md_ring_writer *ring = symbol->ring;
     uint64_t tag = symbol->tag | md_record_tag(0, kind, flags | MD_FLAG_LAST, 0, 0);
     struct md_slot *slot = md_ring_claim(ring, ring->next);
     md_slot_fill(slot, ts_event, ts_recv, tag, body0, body1, body2, body3);
     md_ring_release(ring, 1);
-    feed->ts_event = ts_event;
     md_count(&feed->counters->records, 1);
 }
 

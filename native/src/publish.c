@@ -98,7 +98,8 @@ void md_publish_bar(struct md_feed *feed,
                  bar->trade_count,
                  bar->interval_ns);
     md_ring_release(ring, 2);
-    /* Not feed->ts_event: a bar bears the time of its beginning, which is no clock's and no way. */
+    /* No md_feed_note_event: a bar bears the time of its beginning, which is no clock's and no way.
+     */
     md_store_relaxed_i64(&symbol->cell->heard_bar, ts_recv);
     md_count(&feed->counters->records, 2);
     md_count(&feed->counters->bars, 1);
@@ -237,7 +238,7 @@ void md_levels_end(struct md_levels *levels) {
     if (!whole) { /* not before: a status would take the slots that are pending */
         md_book_unsync(feed, symbol, levels->connection->number, levels->ts_recv);
     }
-    feed->ts_event = levels->ts_event;
+    md_feed_note_event(feed, levels->flags, levels->ts_event);
     md_store_relaxed_i64(&symbol->cell->heard_book, levels->ts_recv);
 }
 

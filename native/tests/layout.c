@@ -184,6 +184,7 @@ static void print_segments(void) {
     FIELD(md_connection_block, opens);
     FIELD(md_connection_block, offset_ns);
     FIELD(md_connection_block, venue);
+    FIELD(md_connection_block, version);
     FIELD(md_connection_block, reserved0);
     SIZE(md_histogram);
     FIELD(md_histogram, count);

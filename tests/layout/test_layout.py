@@ -117,7 +117,7 @@ def test_the_schema_names_what_stands_in_a_readers_page_and_of_a_connection() ->
     assert page[first + len(names)] == "ring"
     connection = {line.split()[0].partition(".")[2] for line in lines if "md_connection_b" in line}
     assert connection - {row[0] for row in _native.schema()["connections"]} == {
-        *("number", "state", "venue", "reserved0", ""),
+        *("number", "state", "venue", "version", "reserved0", ""),
     }
 
 

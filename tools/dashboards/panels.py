@@ -31,6 +31,8 @@ WIDTHS: Final = {1: 24, 2: 12, 3: 8, 4: 6, 6: 4, 8: 3}
 HEIGHT: Final = 8
 STAT_HEIGHT: Final = 4
 TAG: Final = "mdsys"
+NUMBERED: Final = ("feed", "ring", "connection")
+"""Labels whose values are bare numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +104,24 @@ def legend_of(metric: Metric) -> str:
         for label in ("system", *LABELS[metric.scope], *metric.labels)
         if (metric.scope, label) != ("reader", "number")
     ]
-    return " ".join(f"{{{{{label}}}}}" for label in labels)
+    return " ".join(
+        f"{label} {{{{{label}}}}}" if label in NUMBERED else f"{{{{{label}}}}}" for label in labels
+    )
+
+
+def title_of(metric: Metric) -> str:
+    """Return what a family's panel is called; the axis has the unit."""
+    scope = "" if metric.scope == "limiter" else f"{metric.scope}_"
+    name = metric.family.removeprefix(scope)
+    for unit in ("_seconds", "_bytes", "_ratio"):
+        name = name.removesuffix(unit)
+    return name.replace("_", " ")
 
 
 def lines(metric: Metric) -> Panel:
     """Return the usual panel of a family."""
-    name = metric.family.removeprefix(f"{metric.scope}_").replace("_", " ")
-    return Panel(name, [Query(value_of(metric), legend_of(metric))], unit_of(metric), about(metric))
+    queries = [Query(value_of(metric), legend_of(metric))]
+    return Panel(title_of(metric), queries, unit_of(metric), about(metric))
 
 
 def about(metric: Metric) -> str:
@@ -121,7 +134,7 @@ def quantiles(metric: Metric) -> Panel:
     family = last_minute_name(metric)
     return Panel(
         f"{_hop(metric)}: percentiles",
-        [Query(f"{family}{{{SYSTEM}}}", f"{legend_of(metric)} {{{{quantile}}}}")],
+        [Query(f"{family}{{{SYSTEM}}}", f"{legend_of(metric)} quantile {{{{quantile}}}}")],
         "s",
         f"{family}: {metric.help}; over the last minute",
         logarithmic=not is_signed(metric),

@@ -11,6 +11,7 @@
 #define MDSYS_COUNTERS_H
 
 #include "mdsys/atomic.h"
+#include "mdsys/record.h"
 #include "mdsys/schema.h"
 #include "mdsys/segment.h"
 
@@ -69,24 +70,33 @@ enum md_connection_state {
 #define MD_CONNECTION_COUNT_MAX 256u /* of one feed */
 #define MD_CONNECTION_VENUE_SIZE 24u
 
-/* One connection through all its sockets; two lines, written by its feed alone. */
+/* One connection through all its sockets. offset_ns: ts_event - ts_recv of the newest record that
+ * is no status, bar or snapshot: the venue's clock ahead of ours, less the way; MD_ABSENT: never
+ * seen. venue: in front of its symbols' names, cut; NUL behind it. */
+#define MD_CONNECTION_FIELDS(X)                                                                    \
+    X(uint32_t, number) /* as in status records */                                                 \
+    X(uint32_t, state)  /* enum md_connection_state */                                             \
+    X(int64_t, since_ns)                                                                           \
+    X(int64_t, last_frame_ns) /* anything, PINGs and heartbeats too */                             \
+    X(int64_t, last_data_ns)  /* a frame that held records */                                      \
+    X(uint64_t, frames)                                                                            \
+    X(uint64_t, bytes)                                                                             \
+    X(uint64_t, records)                                                                           \
+    X(uint64_t, opens)                                                                             \
+    X(int64_t, offset_ns)                                                                          \
+    X(char, venue[MD_CONNECTION_VENUE_SIZE])                                                       \
+    X(uint64_t, version) /* odd while the place changes hands, or its connection its state */      \
+    X(uint64_t, reserved0[3])
+
+/* Two lines, written by its feed alone. */
 struct md_connection_block {
-    uint32_t number; /* as in status records */
-    uint32_t state;  /* enum md_connection_state */
-    int64_t since_ns;
-    int64_t last_frame_ns; /* anything, PINGs and heartbeats too */
-    int64_t last_data_ns;  /* a frame that held records */
-    uint64_t frames;
-    uint64_t bytes;
-    uint64_t records;
-    uint64_t opens;
-    int64_t offset_ns; /* ts_event - ts_recv of the newest record: the venue's clock ahead of ours,
-                        * less the way; MD_ABSENT: never seen */
-    char venue[MD_CONNECTION_VENUE_SIZE]; /* in front of its symbols' names, cut; NUL behind it */
-    uint64_t reserved0[4];
+#define MD_CONNECTION_FIELD(type, field) type field;
+    MD_CONNECTION_FIELDS(MD_CONNECTION_FIELD)
+#undef MD_CONNECTION_FIELD
 };
 
 static_assert(sizeof(struct md_connection_block) == 128, "two cache lines");
+static_assert(offsetof(struct md_connection_block, venue) % 8 == 0, "stored by words");
 
 struct md_counters_header {
     struct md_segment_header segment;
@@ -105,10 +115,30 @@ struct md_counters_header {
 
 static_assert(sizeof(struct md_counters_header) == 192, "three cache lines");
 
-/* Grows with the lists, so that two versions with other counters refuse each other. */
-#define MD_SCHEMA_COUNTERS                                                                         \
-    (UINT64_C(0x0002000000000000) | (uint64_t)sizeof(struct md_supervisor_block) << 24 |           \
-     sizeof(struct md_counter_block))
+/* FNV-1a, from what comes before. */
+static inline uint64_t md_schema_hash(uint64_t hash, const char *text) {
+    for (; *text != '\0'; text++) {
+        hash = (hash ^ (uint8_t)*text) * UINT64_C(0x00000100000001b3);
+    }
+    return hash;
+}
+
+/* Of every field's name, in the order in which they lie there: two versions with other numbers
+ * refuse each other, also where the blocks are as long. */
+static inline uint64_t md_counters_schema(void) {
+    uint64_t hash = UINT64_C(0xcbf29ce484222325) ^ sizeof(struct md_histogram);
+#define MD_NAME(field, type, family, labels, help) #field " "
+    hash = md_schema_hash(hash, MD_COUNTERS(MD_NAME) "| " MD_HISTOGRAMS(MD_NAME) "/ ");
+    hash = md_schema_hash(hash, MD_SYSTEM_NUMBERS(MD_NAME) MD_SUBSCRIPTION_NUMBERS(MD_NAME));
+    hash = md_schema_hash(hash, "| " MD_SYSTEM_HISTOGRAMS(MD_NAME) "/ ");
+    hash = md_schema_hash(hash, MD_LIFE_NUMBERS(MD_NAME) "/ ");
+#undef MD_NAME
+#define MD_NAME(type, field) #type " " #field " "
+    return md_schema_hash(hash, MD_CONNECTION_FIELDS(MD_NAME));
+#undef MD_NAME
+}
+
+#define MD_SCHEMA_COUNTERS md_counters_schema()
 
 static inline enum md_segment_result md_counters_verify(const struct md_counters_header *counters,
                                                         uint64_t mapped_size) {
@@ -148,6 +178,78 @@ md_counters_connection(const struct md_counters_header *counters, uint32_t index
     const char *at = (const char *)counters + counters->connections_offset;
     return (struct md_connection_block *)(void *)(at + (size_t)index * counters->connection_stride);
 }
+
+/* ---- a connection's place ------------------------------------------------------------------ */
+
+/* Its feed begins to change whose the place is, or the state. The version is odd already where a
+ * feed was killed in between. */
+static inline void md_connection_begin(struct md_connection_block *block) {
+    md_store_relaxed_u64(&block->version, md_load_relaxed_u64(&block->version) | 1); /* C5 */
+    md_fence_release();                                                              /* C6 */
+}
+
+static inline void md_connection_end(struct md_connection_block *block) {
+    md_store_release_u64(&block->version, md_load_relaxed_u64(&block->version) + 1); /* C8 */
+}
+
+/* Give it to a connection that has done nothing yet. */
+static inline void md_connection_take(struct md_connection_block *block, uint32_t number) {
+    uint64_t *words = (uint64_t *)(void *)block;
+    md_connection_begin(block);
+    for (size_t i = 0; i < offsetof(struct md_connection_block, version) / 8; i++) {
+        md_store_relaxed_u64(&words[i], 0); /* C7 */
+    }
+    md_store_relaxed_i64(&block->offset_ns, MD_ABSENT);
+    md_store_relaxed_u32(&block->number, number);
+    md_connection_end(block);
+}
+
+/* size: in [0, MD_CONNECTION_VENUE_SIZE). */
+static inline void
+md_connection_name(struct md_connection_block *block, const char *venue, size_t size) {
+    uint64_t words[MD_CONNECTION_VENUE_SIZE / 8] = {0, 0, 0};
+    __builtin_memcpy(words, venue, size);
+    md_connection_begin(block);
+    for (size_t i = 0; i < sizeof words / 8; i++) {
+        md_store_relaxed_u64((uint64_t *)(void *)block->venue + i, words[i]); /* C7 */
+    }
+    md_connection_end(block);
+}
+
+/* state: enum md_connection_state; MD_CONNECTION_FREE gives the place back. */
+static inline void
+md_connection_set(struct md_connection_block *block, uint32_t state, int64_t now_ns) {
+    md_connection_begin(block);
+    md_store_relaxed_i64(&block->since_ns, now_ns); /* C7 */
+    md_store_relaxed_u32(&block->state, state);
+    md_connection_end(block);
+}
+
+#define MD_CONNECTION_TRIES 16u
+
+/* Copy a place as it stands: of one connection in one state, the counts of moments close by. 0: it
+ * is nobody's, or was being changed all the while. */
+static inline int md_connection_load(const struct md_connection_block *block,
+                                     struct md_connection_block *out) {
+    const uint64_t *from = (const uint64_t *)(const void *)block;
+    for (unsigned tries = 0; tries < MD_CONNECTION_TRIES; tries++) {
+        uint64_t version = md_load_acquire_u64(&block->version); /* D5 */
+        if (version & 1) {
+            md_pause();
+            continue;
+        }
+        for (size_t i = 0; i < sizeof *block / 8; i++) {
+            md_word_copy((char *)out + i * 8, &from[i]); /* D6 */
+        }
+        md_fence_acquire();                                    /* D7 */
+        if (md_load_relaxed_u64(&block->version) == version) { /* D8 */
+            return out->state != MD_CONNECTION_FREE;
+        }
+    }
+    return 0;
+}
+
+/* ---- numbers ------------------------------------------------------------------------------- */
 
 /* Only the block's own writer may. */
 static inline void md_count(uint64_t *counter, uint64_t by) {

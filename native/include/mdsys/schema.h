@@ -192,7 +192,7 @@
       "feed_event_to_recv_seconds",                                                                \
       "",                                                                                          \
       "venue's event time to our socket read, negative when its clock is ahead; of each read's "   \
-      "last record")                                                                               \
+      "last record that is no status, bar or snapshot")                                            \
     X(recv_to_decode,                                                                              \
       HISTOGRAM,                                                                                   \
       "feed_recv_to_decode_seconds",                                                               \
@@ -247,8 +247,8 @@
       GAUGE,                                                                                       \
       "connection_clock_offset_seconds",                                                           \
       "",                                                                                          \
-      "event time less our socket read, of the newest record: how far the venue's clock is "       \
-      "ahead, less the way")
+      "event time less our socket read, of the newest record that is no status, bar or snapshot: " \
+      "how far the venue's clock is ahead, less the way")
 
 #define MD_CONNECTION_DERIVED(X)                                                                   \
     X(state_connecting,                                                                            \
@@ -282,6 +282,12 @@
       "connection_last_frame_age_seconds",                                                         \
       "",                                                                                          \
       "since anything last came, pings too")                                                       \
+    X(silence_limit_ns,                                                                            \
+      GAUGE,                                                                                       \
+      "connection_silence_limit_seconds",                                                          \
+      "",                                                                                          \
+      "silent for longer it is taken for mute and dialled anew; none where the venue promises "    \
+      "nothing")                                                                                   \
     X(last_data_age_ns, GAUGE, "connection_last_data_age_seconds", "", "since records last came")  \
     X(reconnects, COUNTER, "connection_reconnects", "", "sockets that came up after the first")
 
@@ -396,7 +402,7 @@ static_assert(MD_HOP_EVERY == 61 && MD_READ_EVERY == 127 && MD_HANDLER_EVERY == 
       GAUGE,                                                                                       \
       "ring_watermark_age_seconds",                                                                \
       "",                                                                                          \
-      "what was received before that is published")
+      "since the feed last said that all it had received is published")
 
 /* ---- limiter: told by the daemon ---------------------------------------------------------------
  */

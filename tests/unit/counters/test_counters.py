@@ -63,6 +63,12 @@ def test_percentile_is_the_sorted_values_within_3_2_percent(
     assert abs(found - exact) <= 0.032 * abs(exact) + 1
 
 
+@given(st.lists(st.integers(-(10**9), 10**9), max_size=50))
+def test_percentiles_together_are_those_one_by_one(values: list[int]) -> None:
+    histogram, percents = first_histogram(values), (99.0, 0.0, 50.0, 100.0)
+    assert histogram.percentiles(percents) == [histogram.percentile(each) for each in percents]
+
+
 LAST_BUCKET = st.integers(OPEN_FROM_NS, (1 << 63) - 1)
 
 

@@ -38,7 +38,14 @@ class Stage:
         self.clock = Stopped()
         self.readers = Readers(instance.rings, Consumer(10, True, 0.5, 1_000, {}, 1_000), epoch=1)
         self.limiter = Limiter(clock=lambda: self.clock.ns / 1e9, call_later=lambda *_: Never())
-        self.exporter = Exporter(instance.name, self.readers, self.limiter, self.clock)
+        self.silence_limits_ns: dict[int, int] = {}
+        self.exporter = Exporter(
+            instance.name,
+            self.readers,
+            self.limiter,
+            lambda: dict(self.silence_limits_ns),
+            self.clock,
+        )
 
     def lag(self, *values_ns: int) -> None:
         """Record what the supervisor's loop lagged."""
@@ -167,3 +174,7 @@ def test_connections_are_told_with_venue_and_state(stage: Stage) -> None:
     assert found[f"mdsys_connection_last_frame_age_seconds{{{own}}}"] == pytest.approx(2)
     assert found[f"mdsys_connection_clock_offset_seconds{{{own}}}"] == pytest.approx(-5e-6)
     assert found[f"mdsys_connection_reconnects_total{{{own}}}"] == 1
+    limit = f"mdsys_connection_silence_limit_seconds{{{own}}}"
+    assert limit not in found, "its venue promises nothing"
+    stage.silence_limits_ns[7] = 45 * SECOND_NS
+    assert stage.scrape()[limit] == 45

@@ -366,6 +366,8 @@ def test_port_that_is_taken_is_told_with_the_remedy() -> None:
         port = first.getsockname()[1]
         with pytest.raises(HostError, match=rf"metrics.listen: 127.0.0.1:{port}: Address already"):
             listen(f"127.0.0.1:{port}")
+    with pytest.raises(HostError, match=r"203\.0\.113\.5:9464: no address of this host"):
+        listen("203.0.113.5:9464")  # of a network for documents
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "a" * 70, "192.0.2.1", "[2001:db8::1]"])

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from mdsys.metrics.collector import PictureCollector
-from mdsys.metrics.text import to_text
+from mdsys.metrics.text import Labels, to_text
 from tests.pictures import picture
 
 
@@ -64,6 +64,14 @@ def test_whatever_stands_in_a_label_or_a_help_is_escaped(
     text = b"".join(to_text([family])).decode()
     assert text.count("\n") == 3
     assert parsed(text.encode()) == parsed(generate_latest(Families(family)))
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b"]), st.text('ab"\\\n{},= é', max_size=8)))
+def test_labels_that_are_kept_read_as_those_that_are_not(labels: dict[str, str]) -> None:
+    plain, kept = GaugeMetricFamily("mdsys_x", "x"), GaugeMetricFamily("mdsys_x", "x")
+    plain.add_sample("mdsys_x", labels, 1.0)
+    kept.add_sample("mdsys_x", Labels(labels), 1.0)
+    assert list(to_text([kept])) == list(to_text([plain]))
 
 
 def test_numbers_that_are_none_are_written_as_prometheus_reads_them() -> None:
