@@ -12,7 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mdsys import config
+from mdsys import config_file
+from mdsys.config import Config, Examined, VenueConfig
 from mdsys.config_checks import masked_url, size_text, windows_text
 from mdsys.daemon.credentials import (
     ENVIRONMENT_PREFIX,
@@ -46,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
         ConfigError: The file has errors, a credential cannot be read, or the symbols are too many
             for the connections that there may be; all of them.
     """
-    examined = config.examine(args.config)
+    examined = config_file.examine(args.config)
     checked = examined.config
     credentials = Credentials(
         wanted_fields([each for each in checked.venues if each.name], venues())
@@ -63,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def look_up_credentials(
-    checked: config.Config, source: str, credentials: Credentials, faults: Mapping[str, str]
+    checked: Config, source: str, credentials: Credentials, faults: Mapping[str, str]
 ) -> tuple[list[str], list[str]]:
     """Return a line for each credential that has been read, and for each that could not be.
 
@@ -102,7 +103,7 @@ def _shown_name(name: str, credentials: Credentials) -> str:
     return name if credentials.source(name) else MASK
 
 
-def misfits(examined: config.Examined, source: str) -> list[str]:
+def misfits(examined: Examined, source: str) -> list[str]:
     """Return a line for each venue that lets us have too few connections for its symbols.
 
     A new instance is meant: what a symbol directory binds to its feeds, only the daemon knows. Not
@@ -123,7 +124,7 @@ def misfits(examined: config.Examined, source: str) -> list[str]:
     return found
 
 
-def to_toml(checked: config.Config, credentials: Credentials) -> str:
+def to_toml(checked: Config, credentials: Credentials) -> str:
     """Return a configuration as TOML that means the same, except for what is masked.
 
     A symbols_file is named as the file names it, which lies beside: it may have 50,000 lines.
@@ -144,7 +145,7 @@ def to_toml(checked: config.Config, credentials: Credentials) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _venue(venue: config.VenueConfig, credentials: Credentials) -> dict[str, Any]:
+def _venue(venue: VenueConfig, credentials: Credentials) -> dict[str, Any]:
     values = {each.name: getattr(venue, each.name) for each in fields(venue)}
     if (file := venue.symbols_file) is not None:
         values["symbols"] = venue.symbols[: file.listed_count]
@@ -152,7 +153,7 @@ def _venue(venue: config.VenueConfig, credentials: Credentials) -> dict[str, Any
     values["credentials"] = tuple(_shown_name(name, credentials) for name in venue.credentials)
     for key in ("url", "rest_url"):
         values[key] = values[key] and masked_url(values[key])
-    limits = {key: getattr(venue.limits, key) for key in config.LIMITS}
+    limits = {key: getattr(venue.limits, key) for key in config_file.LIMITS}
     values["limits"] = {
         key: windows_text(value) if isinstance(value, tuple) else value
         for key, value in limits.items()

@@ -19,13 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from mdsys import __version__, _native
+from mdsys import __version__
 from mdsys._capture import CaptureRing
 from mdsys.capture.format import FileWriter, Kind, file_name, json_entry, newest_ns
-from mdsys.errors import HostError, LayoutError, MdsysError, NotRunning
-from mdsys.ring.control_client import half_made
+from mdsys.errors import HostError, NotRunning
 from mdsys.ring.control_socket import NoDaemon, Question, ask, connect
-from mdsys.ring.segment import ROOT_DIR, map_file, not_there, segment_path
+from mdsys.ring.door import open_door
 from mdsys.wording import plural
 
 LOOK_S: Final = 0.005
@@ -284,15 +283,7 @@ class Recorder:
                 tape.hang_up()
 
     def _begin(self) -> None:
-        path = segment_path(ROOT_DIR, self._instance, "symbols")
-        try:
-            writer_pid = _native.Symbols(map_file(path)).writer_pid
-        except (FileNotFoundError, MdsysError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise not_there(self._instance) from None
-            if isinstance(error, LayoutError) and half_made(path):
-                raise NotRunning(f"instance {self._instance!r} is starting: try again") from None
-            raise
+        writer_pid = open_door(self._instance).writer_pid
         tapes: list[_FeedTape] = []
         feed_count = 1
         try:

@@ -11,7 +11,7 @@ from typing import Final
 from mdsys.capture.foreign import DIALECTS
 from mdsys.capture.replay import Replay
 from mdsys.capture.source import open_source
-from mdsys.config import instance_name
+from mdsys.config_checks import instance_name
 from mdsys.errors import ConfigError, ExitCode
 from mdsys.progress import Progress
 

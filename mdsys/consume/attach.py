@@ -22,7 +22,8 @@ from mdsys.consume.reader import Reader
 from mdsys.consume.symbol_info import SymbolInfo
 from mdsys.errors import LayoutError, UsageError
 from mdsys.record.record import TICK
-from mdsys.ring.segment import ROOT_DIR, SUPERSEDED, map_file, not_there, segment_path
+from mdsys.ring.door import behind_door, open_door
+from mdsys.ring.segment import map_file, segment_path
 
 TRADE_PART: Final = 1
 QUOTE_PART: Final = 2
@@ -35,9 +36,9 @@ def attach(instance: str = "default") -> MarketData:
         instance: Its name in the daemon's configuration.
 
     Raises:
-        NotRunning: No instance of this name has segments.
+        NotRunning: No instance of this name has segments, or they are being made at this moment.
         NoPermission: This user may not read them; the message names the group.
-        LayoutError: They belong to another version of mdsys, or are being made at this moment.
+        LayoutError: They belong to another version of mdsys.
     """
     return MarketData(instance)
 
@@ -52,8 +53,8 @@ class MarketData:
     def __init__(self, instance: str = "default") -> None:
         """See `attach`."""
         self.instance = instance
-        try:
-            self.directory = _native.Symbols(map_file(segment_path(ROOT_DIR, instance, "symbols")))
+        self.directory = open_door(instance)
+        with behind_door(instance, self.directory):
             directory = Path(self.directory.dir)
             self.cache = _native.Cache(map_file(segment_path(directory, instance, "cache")))
             self.mappings: Sequence[mmap] = [
@@ -63,10 +64,6 @@ class MarketData:
             """Of the rings, in order."""
             self.rings: Sequence[_native.Ring] = tuple(map(_native.Ring, self.mappings))
             self._check()
-        except FileNotFoundError as error:
-            raise not_there(instance) from error
-        except LayoutError as error:
-            raise LayoutError(f"instance {instance!r}: {error}") from error
         self._symbols: dict[str, SymbolInfo] = {}
         self._by_id: list[SymbolInfo] = []
 
@@ -75,10 +72,6 @@ class MarketData:
             raise LayoutError("the cache has fewer cells than there are symbols")
         if any(ring.index != i for i, ring in enumerate(self.rings)):
             raise LayoutError("a ring bears another ring's name")
-        # Marked before anything of it is removed. So what was mapped until now is of one life, and
-        # never the old symbols with the new rings.
-        if self.directory.state == SUPERSEDED:
-            raise LayoutError("made anew at this moment: attach again")
 
     def __enter__(self) -> Self:
         """Return itself."""

@@ -90,10 +90,11 @@ class Attachment:
     """One reader and all that belongs to it, at the head of its rings.
 
     Raises:
-        NotRunning: There is no such instance; or ``lossless``, and no daemon that could wait.
+        NotRunning: There is no such instance, or not yet; or ``lossless``, and no daemon that could
+            wait.
         UsageError: A symbol or a ring is not in it.
         HostError: ``lossless``, and the daemon refuses.
-        LayoutError: It belongs to another version of mdsys, or is being made at this moment.
+        LayoutError: It belongs to another version of mdsys.
     """
 
     def __init__(self, settings: Settings) -> None:

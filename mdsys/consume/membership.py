@@ -10,6 +10,7 @@ from mdsys import _native
 from mdsys.consume.registration import Application, Registration
 from mdsys.errors import HostError, NotRunning
 from mdsys.ring.control_socket import NoDaemon
+from mdsys.ring.door import is_superseded
 
 FIRST_TIMEOUT_S: Final = 1.0
 """How long a reader that is being made waits for the daemon's answer."""
@@ -25,6 +26,7 @@ class Membership:
 
     Args:
         instance: Its name.
+        door: Its symbol directory, as the reader has attached it.
         apply: Asks the daemon; None: there is nothing to register.
         lossless: Whether the reader is nothing without it.
 
@@ -34,9 +36,15 @@ class Membership:
     """
 
     def __init__(
-        self, instance: str, apply: Callable[[], Application] | None, *, lossless: bool
+        self,
+        instance: str,
+        door: _native.Symbols,
+        apply: Callable[[], Application] | None,
+        *,
+        lossless: bool,
     ) -> None:
-        self._nobody = f"no daemon of instance {instance!r} answers"
+        self._instance = instance
+        self._door = door
         self._apply = apply
         self._application: Application | None = None
         self._retry_at = 0.0
@@ -49,13 +57,13 @@ class Membership:
             return
         self._ask(FIRST_TIMEOUT_S)
         if lossless and self.registration is None:
+            why, refusal = self.why_not, self.refusal
             self.close()
-            if self.refusal is not None:
-                raise HostError(self.refusal)
-            raise NotRunning(
-                f"{self._nobody}: a lossless reader needs one that waits for it; "
-                "start it with mdsys run --config FILE"
-            )
+            if refusal is not None:
+                raise HostError(refusal)
+            over = is_superseded(door)
+            remedy = "attach again" if over else "start it with mdsys run --config FILE"
+            raise NotRunning(f"{why}: a lossless reader needs one that waits for it; {remedy}")
 
     def keep(self) -> bool:
         """Register again if the daemon was restarted; never waits.
@@ -69,24 +77,34 @@ class Membership:
             self.registration.close()
             self.registration = None
             self.why_not = "it has hung up"
-        if self._application is None:
+        if self._apply is None:
+            return False
+        if self._application is None and not is_superseded(self._door):
             now = time.monotonic()
-            if self._apply is None or now < self._retry_at:
+            if now < self._retry_at:
                 return False
             self._retry_at = now + RETRY_S
         self._ask(0)
         return self.registration is not None
 
     def _ask(self, timeout_s: float) -> None:
-        """Apply, or look at what has become of it."""
+        """Apply, or look at what has become of it.
+
+        Whoever runs once the segments were replaced has others, and never takes this reader in.
+        """
         assert self._apply is not None
+        if is_superseded(self._door):
+            self._withdraw()
+            self.why_not, self.refusal = replaced(self._instance), None
+            return
         try:
             if self._application is None:
                 self._application = self._apply()
             self.registration = self._application.granted(timeout_s)
         except NoDaemon:
             self._application = None
-            self.why_not, self.refusal = self._nobody, None
+            self.why_not = f"no daemon of instance {self._instance!r} answers"
+            self.refusal = None
         except HostError as error:
             self._application = None
             self.why_not = self.refusal = str(error)
@@ -110,9 +128,18 @@ class Membership:
     def close(self) -> None:
         """Leave, for good."""
         self._apply = None
-        if self._application is not None:
-            self._application.withdraw()
-            self._application = None
+        self._withdraw()
         if self.registration is not None:
             self.registration.close()
             self.registration = None
+        self.why_not, self.refusal = "it is closed", None
+
+    def _withdraw(self) -> None:
+        if self._application is not None:
+            self._application.withdraw()
+            self._application = None
+
+
+def replaced(instance: str) -> str:
+    """Return what has become of superseded segments, in words."""
+    return f"instance {instance!r} was started anew with other rings or was cleaned"

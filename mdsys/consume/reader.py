@@ -16,13 +16,13 @@ import numpy as np
 
 from mdsys import _consume, _native
 from mdsys.consume.arguments import choice, reader_name, ring_numbers, share, whole
-from mdsys.consume.membership import Membership
+from mdsys.consume.membership import Membership, replaced
 from mdsys.consume.readiness import Readiness
 from mdsys.consume.registration import Application, Registration
 from mdsys.consume.symbol_info import SymbolInfo, symbol_bitmap
 from mdsys.errors import HostError, UsageError, WriterGone
 from mdsys.record.record import TICK, Ticks
-from mdsys.ring.segment import SUPERSEDED
+from mdsys.ring.door import is_superseded
 
 if TYPE_CHECKING:
     from mdsys.consume.attach import MarketData
@@ -120,7 +120,7 @@ class Reader:
             return Application(instance, directory.writer_pid, name, policy, wait, rings, core)
 
         lossless = bool(rings) and policy == "lossless"
-        return Membership(instance, apply if rings else None, lossless=lossless)
+        return Membership(instance, directory, apply if rings else None, lossless=lossless)
 
     def _wait_for_grants(self) -> None:
         """Return once every writer has said that it waits for us.
@@ -279,20 +279,14 @@ class Reader:
 
     @property
     def superseded(self) -> bool:
-        """Whether the segments were replaced: nothing more will ever be published in them.
-
-        The door tells, which is marked first: whoever removes them may die before the rings are.
-        """
-        return self._directory.state == SUPERSEDED
+        """Whether the segments were replaced: nothing more will ever be published in them."""
+        return is_superseded(self._directory)
 
     def check(self) -> None:
         """Raise WriterGone when the segments were replaced."""
-        if self.superseded:
-            raise WriterGone(
-                f"instance {self._instance!r} was started anew with other rings or "
-                "was cleaned: attach again"
-            )
         self.keep_registered()
+        if self.superseded:
+            raise WriterGone(f"{replaced(self._instance)}: attach again")
 
     def refresh(self) -> Ticks:
         """Return the last trades and quotes among what this reader has missed.

@@ -19,9 +19,9 @@ from mdsys.consume.symbol_info import symbol_bitmap
 from mdsys.consume.tick_text import LineFormat, Row, json_line, rows
 from mdsys.errors import LayoutError, NotRunning, UsageError
 from mdsys.record.record import TICK, Kind
+from mdsys.ring.door import is_superseded
 from mdsys.ring.instance_argument import add_instance_argument
 from mdsys.ring.lock import start_ticks
-from mdsys.ring.segment import SUPERSEDED
 
 RUNNING: Final = 1
 BATCH_COUNT: Final = 1024
@@ -116,9 +116,9 @@ class Tap:
         patterns: Names or globs; none: everything.
 
     Raises:
-        NotRunning: It has no segments.
+        NotRunning: It has no segments, or they are being made at this moment.
         UsageError: A pattern matches no symbol.
-        LayoutError: Its segments are another version's, or half made.
+        LayoutError: Its segments are another version's.
     """
 
     def __init__(self, instance: str, patterns: Sequence[str]) -> None:
@@ -153,7 +153,7 @@ class Tap:
     @property
     def superseded(self) -> bool:
         """Whether the files have been replaced, so that nothing more will come."""
-        return any(ring.state == SUPERSEDED for ring in self.market_data.rings)
+        return is_superseded(self.market_data.directory)
 
     @property
     def running(self) -> bool:
@@ -210,16 +210,15 @@ def _attach_anew(instance: str, patterns: Sequence[str]) -> Tap:
     while True:
         try:
             tap = Tap(instance, patterns)
-        except (NotRunning, LayoutError, UsageError) as error:  # not there, half made, no symbols
-            if isinstance(error, UsageError) and str(error) != reason:
+        except (NotRunning, LayoutError, UsageError) as error:  # not there, newer, no symbols
+            if not isinstance(error, NotRunning) and str(error) != reason:
                 reason = str(error)
                 _notice(reason)
             time.sleep(0.05)
             _check_stdout()
             continue
-        if not tap.superseded:
-            _notice(f"attached anew, after {tap.before_count:,} records that it had published")
-            return tap
+        _notice(f"attached anew, after {tap.before_count:,} records that it had published")
+        return tap
 
 
 def _check_stdout() -> None:

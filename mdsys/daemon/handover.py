@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mdsys import errors
-from mdsys.config import Config, load, parse
+from mdsys.config import Config
+from mdsys.config_file import load, parse
 from mdsys.errors import ConfigError, HostError, MdsysError
 
 READ_SIZE: Final = 1 << 20

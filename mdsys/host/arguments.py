@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mdsys import config
+from mdsys.config_file import load
 from mdsys.host.host import Host
 from mdsys.host.needs import default_needs, needs_of
 
@@ -32,5 +32,5 @@ def host_of(arguments: argparse.Namespace) -> Host:
     if arguments.config is None:
         return Host(arguments.root, default_needs())
     # What is to be mounted yet is for doctor to say, with the command that does it.
-    loaded = config.load(arguments.config, symbols_later=True, memory_later=True)
+    loaded = load(arguments.config, symbols_later=True, memory_later=True)
     return Host(arguments.root, needs_of(loaded))

@@ -5,23 +5,18 @@ from __future__ import annotations
 import json
 import os
 import socket
-import stat
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, Final
 
-from mdsys import _native
-from mdsys.errors import LayoutError, NotRunning, UsageError
+from mdsys.errors import NotRunning, UsageError
 from mdsys.ring.control_socket import REQUEST_SIZE_MAX, NoDaemon, ask, connect
+from mdsys.ring.door import open_door
 from mdsys.ring.lock import start_ticks
-from mdsys.ring.segment import ROOT_DIR, map_file, not_there, segment_path
 
 TIMEOUT_S: Final = 120.0
 """A change may need a look-up at the venue, which takes tries."""
 STOPPED: Final = 2
 """MD_STATE_STOPPED (native/include/mdsys/segment.h)."""
-MAGIC_SIZE: Final = 8
-"""Bytes that every segment begins with (native/include/mdsys/segment.h)."""
 
 Answer = dict[str, Any]
 
@@ -78,15 +73,7 @@ class Control:
             raise NotRunning(f"{error}; start it with mdsys run --config FILE") from None
 
     def _connect(self) -> socket.socket:
-        path = segment_path(ROOT_DIR, self.instance, "symbols")
-        try:
-            symbols = _native.Symbols(map_file(path))
-        except FileNotFoundError:
-            raise not_there(self.instance) from None
-        except LayoutError:
-            if half_made(path):
-                raise NotRunning(f"instance {self.instance!r} is starting: try again") from None
-            raise
+        symbols = open_door(self.instance)
         pid = symbols.writer_pid
         try:
             return connect(self.instance, pid)
@@ -102,21 +89,6 @@ class Control:
 def control(instance: str = "default") -> Control:
     """Return the control of an instance, which need not run yet."""
     return Control(instance)
-
-
-def half_made(path: Path) -> bool:
-    """Return whether a file, which cannot be attached, is a segment that is being made or removed.
-
-    Its magic comes last and goes first.
-    """
-    try:
-        memory = map_file(path)
-    except FileNotFoundError:
-        return True
-    except LayoutError:  # too short, or nothing that could be a segment
-        status = path.lstat()
-        return stat.S_ISREG(status.st_mode) and status.st_size == 0
-    return not any(memory[:MAGIC_SIZE])
 
 
 def _requests(op: str, symbols: Iterable[str]) -> Iterator[Answer]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from mdsys.config import instance_name
+from mdsys.config_checks import instance_name
 from mdsys.errors import ConfigError
 
 DEFAULT = "default"

@@ -29,7 +29,7 @@ from types import MappingProxyType
 from typing import Final
 
 from mdsys import _native
-from mdsys.errors import HostError, InstanceInUse, LayoutError, NoPermission, NotRunning
+from mdsys.errors import HostError, InstanceInUse, LayoutError, NoPermission
 from mdsys.host.memory import MADV_POPULATE_WRITE, prefer_node
 from mdsys.ring.lock import Lock, run_dir, start_ticks
 from mdsys.ring.rights import foreign_owner, group_id, no_permission, user_name
@@ -421,12 +421,4 @@ def instances(directory: Path = ROOT_DIR) -> Sequence[str]:
         match[1]
         for path in directory.glob("mdsys.*.symbols")
         if (match := pattern.fullmatch(path.name))
-    )
-
-
-def not_there(name: str) -> NotRunning:
-    """Return the error for a reader whose instance has no segments, naming those that have."""
-    there = ", ".join(instances()) or "none"
-    return NotRunning(
-        f"instance {name!r} is not there (found: {there}); start it with mdsys run --config FILE"
     )

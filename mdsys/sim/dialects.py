@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Final, cast
 
-from mdsys.config import did_you_mean
+from mdsys.config_checks import did_you_mean
 from mdsys.errors import UsageError
 from mdsys.sim.dialect import Dialect
 

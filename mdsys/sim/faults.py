@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from random import Random
 from typing import Final, Literal
 
-from mdsys.config import did_you_mean
+from mdsys.config_checks import did_you_mean
 from mdsys.errors import UsageError
 from mdsys.sim.frames import Frame
 

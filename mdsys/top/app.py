@@ -84,7 +84,7 @@ class Top(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab", "table(1)", priority=True),
         Binding("shift+tab", "table(-1)", priority=True),
-        Binding("slash", "filter"),
+        Binding("slash", "filter", priority=True),
         Binding("space,p", "pause"),
         Binding("z", "zoom"),
         Binding("question_mark,h,f1", "help"),
@@ -235,10 +235,20 @@ class Top(App[None]):
         """Show the keys."""
         self.push_screen(help_sheet())
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """Return whether an action is to be had: not the filter where / is a letter, or a sheet."""
+        return action != "filter" or not (
+            isinstance(self.screen, Sheet) or isinstance(self.focused, Input)
+        )
+
     def action_filter(self) -> None:
-        """Ask for a filter."""
+        """Ask for a filter, and give it the keys before the next one is looked at.
+
+        So it is an action of priority: others are found only once the key has been through a
+        table and all that holds it, and what is typed behind it would be there already.
+        """
         self._open_filter(is_open=True)
-        self.query_one(Input).focus()
+        self.screen.set_focus(self.query_one(Input))  # Input.focus() would do so later
 
     def action_clear(self) -> None:
         """Take the filter away."""

@@ -26,7 +26,6 @@ GROWN_NS: Final = 60_000_000_000
 TOLD_NS: Final = 2_000_000_000
 TOLD_COUNT: Final = 4
 """What the daemon tells comes once a second: a rate of it is taken over three answers."""
-PEAK_LEAST_NS: Final = 900_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,7 @@ class History:
     def _mark(self, then: Look, now: Look) -> None:
         seconds = (now.time_ns - then.time_ns) / 1e9
         rate = (published(now) - published(then)) / seconds
-        if now.time_ns - then.time_ns >= PEAK_LEAST_NS:
-            self._fullest = max(self._fullest, rate)
+        self._fullest = max(self._fullest, rate)
         self._published.append(rate)
         self._forget(now.time_ns - GROWN_NS)
         for hop, histogram in now.hops.items():

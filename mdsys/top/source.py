@@ -21,8 +21,9 @@ from mdsys.clock import SYSTEM_CLOCK, Clock
 from mdsys.counters.counters import Histogram
 from mdsys.counters.picture import Observer, Picture, Row, segment_state
 from mdsys.errors import LayoutError, NoPermission, NotRunning
+from mdsys.ring.door import behind_door
 from mdsys.ring.lock import start_ticks
-from mdsys.ring.segment import map_file, not_there, segment_path
+from mdsys.ring.segment import map_file, segment_path
 from mdsys.top.daemon_words import DaemonWords, Told
 from mdsys.top.distributions import Sums
 
@@ -65,20 +66,18 @@ class Attachment:
     """One life of an instance's segments.
 
     Raises:
-        NotRunning: There are none.
+        NotRunning: There are none, or they are being made at this moment.
         NoPermission: This user may not read them.
-        LayoutError: Another version of mdsys wrote them, or they are half made.
+        LayoutError: Another version of mdsys wrote them.
     """
 
     def __init__(self, instance: str, clock: Clock = SYSTEM_CLOCK) -> None:
         self.observer = Observer(instance, clock)
-        try:
+        with behind_door(instance, self.symbols):
             self.cache_map: mmap = map_file(segment_path(self.observer.dir, instance, "cache"))
-        except FileNotFoundError as error:
-            raise not_there(instance) from error
-        self.cache = _native.Cache(self.cache_map)
-        if self.cache.capacity < self.symbols.capacity:
-            raise LayoutError("the cache has fewer cells than there are symbols")
+            self.cache = _native.Cache(self.cache_map)
+            if self.cache.capacity < self.symbols.capacity:
+                raise LayoutError("the cache has fewer cells than there are symbols")
 
     @property
     def symbols(self) -> _native.Symbols:
@@ -165,8 +164,7 @@ class Source:
         except (NotRunning, NoPermission, LayoutError) as error:
             self.waiting_for = str(error)
             return
-        if not attachment.observer.is_superseded:
-            self._begin(attachment)
+        self._begin(attachment)
 
     def _reader_hops(self, picture: Picture) -> dict[str, Histogram]:
         if picture.told is not None and picture.told is not self._summed:

@@ -133,9 +133,7 @@ def test_top_shows_a_daemon_that_trades_dies_and_comes_back(tmp_path: Path) -> N
                     r"[▁▂▃▄▅▆▇█]{2}",
                 )
                 assert "18 streams, 18 ticking" in shown
-                screen.press("/")
-                screen.until(r"filter +part of a name")  # it has the keys now
-                screen.press("SYM000003\r")
+                screen.press("/SYM000003\r")  # in one piece, as a paste comes
                 shown = screen.until(r"of 1 that move")
                 screen.press("\x1b")
                 screen.until(r"of 6 that move")

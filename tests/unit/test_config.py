@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdsys import check_command, config, config_checks
+from mdsys import check_command, config, config_checks, config_file
 from mdsys.cli import main
 from mdsys.config import Config
 from mdsys.daemon.credentials import Credentials
@@ -68,7 +68,7 @@ def many_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def parse(text: str, folder: Path | None = None) -> Config:
-    return config.parse(tomllib.loads(text), source="FILE", folder=folder, venues=VENUES)
+    return config_file.parse(tomllib.loads(text), source="FILE", folder=folder, venues=VENUES)
 
 
 def problems(text: str, folder: Path | None = None) -> list[str]:
@@ -89,7 +89,7 @@ def venue_with(text: str) -> str:
 
 
 def test_the_least_config_gets_the_latency_profile() -> None:
-    checked = config.parse(LEAST, venues=VENUES)
+    checked = config_file.parse(LEAST, venues=VENUES)
     assert (checked.instance, checked.group, checked.profile) == ("default", None, "latency")
     assert checked.rings == config.Rings(4, 512 << 10, 65_536)
     assert checked.memory.dir is None
@@ -238,7 +238,7 @@ def test_the_example_of_the_manual_is_accepted(tmp_path: Path) -> None:
 
 
 def test_a_checked_config_is_frozen() -> None:
-    checked = config.parse(LEAST, venues=VENUES)
+    checked = config_file.parse(LEAST, venues=VENUES)
     with pytest.raises(FrozenInstanceError):
         checked.instance = "other"  # type: ignore[misc]
 
@@ -418,7 +418,7 @@ def test_every_key_is_in_the_reference() -> None:
     page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
     parts = (config.Rings, config.Memory, config.Feeds, config.Consumer, config.Metrics)
     keys = {field.name for part in (*parts, config.VenueConfig) for field in fields(part)}
-    keys |= {"instance", "group", "profile", "symbols_file", *config.LIMITS, *config.PROFILES}
+    keys |= {"instance", "group", "profile", "symbols_file", *config_file.LIMITS, *config.PROFILES}
     assert {key for key in keys if f"`{key}`" not in page} == set()
 
 
@@ -707,7 +707,7 @@ def test_a_mistake_outside_the_venues_is_named(text: str, problem: str) -> None:
 def test_all_mistakes_among_the_readers_cores_are_told_at_once() -> None:
     cores = {"s1": 3, "a b": 4, "s2": "5", "s3": 3, "s4": 99, "s5": 6}
     with pytest.raises(ConfigError) as caught:
-        config.parse(LEAST | {"consumer": {"cores": cores}}, venues=VENUES)
+        config_file.parse(LEAST | {"consumer": {"cores": cores}}, venues=VENUES)
     assert [problem.partition("consumer.cores: ")[2] for problem in caught.value.problems] == [
         '"a b" is not a reader\'s name: 1 to 31 of A-Z a-z 0-9 . _ -',
         's2: "5" is no integer',
@@ -717,7 +717,7 @@ def test_all_mistakes_among_the_readers_cores_are_told_at_once() -> None:
 
 
 def test_readers_core_need_not_be_one_of_the_daemons() -> None:
-    parsed = config.parse(LEAST | {"consumer": {"cores": {"s1": 20}}}, venues=VENUES)
+    parsed = config_file.parse(LEAST | {"consumer": {"cores": {"s1": 20}}}, venues=VENUES)
     assert parsed.consumer.cores == {"s1": 20}
 
 
@@ -861,7 +861,7 @@ def test_a_venue_names_its_symbols_in_full() -> None:
 def test_a_symbols_file_is_sought_beside_the_config(tmp_path: Path) -> None:
     (tmp_path / "s.txt").write_text("A\nB")
     (tmp_path / "c.toml").write_text('[[venue]]\nname = "binance"\nsymbols_file = "s.txt"')
-    assert config.load(tmp_path / "c.toml", venues=VENUES).venues[0].symbols == ("A", "B")
+    assert config_file.load(tmp_path / "c.toml", venues=VENUES).venues[0].symbols == ("A", "B")
 
 
 def test_mistakes_in_a_symbols_file_are_told_with_their_lines(tmp_path: Path) -> None:
@@ -914,25 +914,25 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path, content: bytes, probl
     path = tmp_path / "c.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
-        config.load(path, venues=VENUES)
+        config_file.load(path, venues=VENUES)
     assert str(caught.value).startswith(f"{path}: ")
     assert problem in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"c\.toml: No such file or directory"):
-        config.load(tmp_path / "c.toml", venues=VENUES)
+        config_file.load(tmp_path / "c.toml", venues=VENUES)
 
 
 def test_a_directory_is_no_config(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Is a directory"):
-        config.load(tmp_path, venues=VENUES)
+        config_file.load(tmp_path, venues=VENUES)
 
 
 def test_an_endless_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config_checks, "FILE_SIZE_BYTES_MAX", 1 << 20)
     with pytest.raises(ConfigError, match="/dev/zero: larger than 1 MiB"):
-        config.load(Path("/dev/zero"), venues=VENUES)
+        config_file.load(Path("/dev/zero"), venues=VENUES)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -941,7 +941,7 @@ def test_a_file_that_may_not_be_read_is_a_matter_of_rights(tmp_path: Path) -> No
     path.write_text("")
     path.chmod(0)
     with pytest.raises(NoPermission, match="Permission denied"):
-        config.load(path, venues=VENUES)
+        config_file.load(path, venues=VENUES)
 
 
 # Secrets
@@ -1032,7 +1032,7 @@ def test_the_effective_config_means_the_same(profile: str, tmp_path: Path) -> No
 def test_whatever_stands_in_a_file_it_is_accepted_or_refused(values: Any) -> None:
     document = values if isinstance(values, dict) else {"venue": values}
     with contextlib.suppress(ConfigError):
-        assert config.parse(document, venues=VENUES).venues
+        assert config_file.parse(document, venues=VENUES).venues
 
 
 @pytest.mark.parametrize(
@@ -1052,8 +1052,8 @@ def test_a_stand_in_on_this_host_is_asked_by_rest_as_well(
     url: str | None, rest: str | None
 ) -> None:
     table = {"name": "binance", "symbols": ["BTCUSDT"]} | ({"url": url} if url else {})
-    found = config.parse({"venue": [table]}, venues=VENUES)
+    found = config_file.parse({"venue": [table]}, venues=VENUES)
     assert found.venues[0].rest_url == rest
     own = table | {"rest_url": "https://api.example.com"}
-    given = config.parse({"venue": [own]}, venues=VENUES)
+    given = config_file.parse({"venue": [own]}, venues=VENUES)
     assert given.venues[0].rest_url == "https://api.example.com"

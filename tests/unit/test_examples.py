@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mdsys import config
+from mdsys import config, config_file
 from mdsys.cli import main
 from tests.conftest import REPOSITORY
 
@@ -60,7 +60,7 @@ def test_it_is_right_with_every_key_switched_on(
         (tmp_path / file.name).write_bytes(file.read_bytes())
     copy = tmp_path / path.name
     copy.write_text(switched_on(path, tmp_path))
-    config.load(copy)
+    config_file.load(copy)
 
 
 @each_file
@@ -71,7 +71,7 @@ def test_what_is_switched_off_is_a_key_and_the_rest_is_prose(path: Path) -> None
 
 
 def test_every_profile_has_one() -> None:
-    assert {config.load(path).profile for path in FILES} == set(config.PROFILES)
+    assert {config_file.load(path).profile for path in FILES} == set(config.PROFILES)
 
 
 def test_two_of_them_live_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_two_of_them_live_side_by_side(tmp_path: Path, monkeypatch: pytest.Monke
     for name in ("eu", "us"):
         copy = tmp_path / f"{name}.toml"
         copy.write_text(switched_on(FOLDER / copy.name, tmp_path))
-        pair.append(config.load(copy))
+        pair.append(config_file.load(copy))
     one, other = pair
     assert [each.instance for each in pair] == ["eu", "us"]  # as mdsys@.service wants it
     assert one.metrics.listen != other.metrics.listen

@@ -17,7 +17,7 @@ import mdsys
 from mdsys import Kind, MarketData, Reader, _native, attach
 from mdsys.consume import attach as attach_module
 from mdsys.consume.symbol_info import SymbolInfo
-from mdsys.errors import HostError, LayoutError, UsageError, WriterGone
+from mdsys.errors import HostError, NotRunning, UsageError, WriterGone
 from mdsys.record.record import TICK, Ticks
 from mdsys.ring.segment import ROOT_DIR, Instance, map_file, segment_path
 from tests.instances import (
@@ -250,7 +250,7 @@ def test_attach_in_the_midst_of_a_start_with_other_rings_mixes_no_segments(
             return map_file(path)
 
         monkeypatch.setattr(attach_module, "map_file", mapped)
-        with pytest.raises(LayoutError, match="attach again"):
+        with pytest.raises(NotRunning, match="is starting: try again"):
             attach(name)
         with attach(name) as md:
             assert md.rings[0].depth == 128

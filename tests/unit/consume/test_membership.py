@@ -15,10 +15,10 @@ import mdsys
 from mdsys import Consumer
 from mdsys.consume import membership
 from mdsys.consume.registration import Application
-from mdsys.errors import HostError, UsageError
-from mdsys.ring.segment import Instance
+from mdsys.errors import HostError, NotRunning, UsageError, WriterGone
+from mdsys.ring.segment import Instance, remove_segments
 from tests.control import PATIENCE_S, Server, serving
-from tests.instances import geometry, running, trades, writer
+from tests.instances import cleaned, geometry, new_name, running, start, trades, writer
 
 
 @pytest.fixture
@@ -113,6 +113,60 @@ def test_daemon_that_ends_is_missed_and_the_next_one_found(
             reader.close()
 
 
+def test_reader_that_finishes_replaced_segments_says_so_and_leaves_the_next_daemon_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(membership, "RETRY_S", 1e9)  # it is known at once, not at the next try
+    with cleaned(new_name()) as name:
+        old = start(name, geometry(rings=2))
+        with mdsys.attach(name) as md:
+            with serving(old):
+                reader = md.reader(rings=[0])
+            assert not reader.keep_registered()
+            assert reader.not_registered == f"no daemon of instance {name!r} answers"
+            writer(old).publish_records(trades(3))
+            old.lock.release()
+            new = start(name, geometry(rings=1))
+            with serving(new) as server:  # by the same process, as pid 1 of a container would be
+                assert not reader.keep_registered()
+                replaced = f"instance {name!r} was started anew with other rings"
+                assert str(reader.not_registered).startswith(replaced)
+                assert reader.refusal is None
+                assert len(reader.poll()) == 3
+                with pytest.raises(NotRunning, match=f"{replaced}.* lossless .*; attach again"):
+                    md.reader(policy="lossless")
+                assert server.count() == 0, "its rings are others, and so are the places in them"
+            new.lock.release()
+
+
+def test_reader_whose_segments_are_replaced_under_it_knows_why_when_it_is_told(
+    instance: Instance,
+) -> None:
+    with mdsys.attach(instance.name) as md:
+        with serving(instance):
+            reader = md.reader()
+            assert reader.registered
+        remove_segments(instance.name)
+        with pytest.raises(WriterGone) as caught:
+            reader.poll()
+        assert str(caught.value) == f"{reader.not_registered}: attach again"
+        assert not reader.registered
+
+
+def test_daemon_that_does_not_answer_and_is_replaced_is_not_waited_for(
+    instance: Instance, server: Server, timeouts: list[float]
+) -> None:
+    with mdsys.attach(instance.name) as md:
+        with server.stuck():
+            reader = md.reader(name="s1")
+            remove_segments(instance.name)
+            assert not reader.keep_registered()
+            assert "was cleaned" in str(reader.not_registered)
+            assert reader.refusal is None
+        assert server.next_left() == ("s1", "has left")
+        assert timeouts == [1.0]
+
+
 def test_reader_outlives_its_market_data_and_is_registered_again(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +236,7 @@ def test_closed_reader_says_so_and_stays_out_of_the_registry(
             with pytest.raises(UsageError, match="the reader is closed"):
                 use()
         assert not reader.keep_registered()
+        assert (reader.registered, reader.not_registered) == (False, "it is closed")
         assert server.count() == 0
         assert (reader.received, reader.cursors) == (3, {0: 4, 1: 1}), "counts can be looked at"
 

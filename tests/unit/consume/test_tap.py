@@ -438,6 +438,31 @@ def test_stopping_and_starting_in_the_same_segments_goes_on_in_sequence(writer: 
     assert [each["seq"] for each in found if each["ring"] == 0] == ["2", "3"]
 
 
+def test_tap_is_told_by_the_door_where_the_remover_died_before_the_rings_were_marked(
+    writer: Writer,
+) -> None:
+    tap = tap_command.Tap(writer.name, [])
+    assert not tap.superseded
+    door = segment_path(ROOT_DIR, writer.name, "symbols")
+    _native.supersede_segment(map_file(door, writable=True))
+    assert tap.superseded
+
+
+def test_tap_that_waits_for_the_next_start_says_what_it_cannot_attach(writer: Writer) -> None:
+    with Tap(writer.name, "--json") as tap:
+        writer.stop()
+        remove_segments(writer.name)
+        while "replaced or cleaned" not in (notice := tap.notice()):
+            assert notice
+        door = segment_path(ROOT_DIR, writer.name, "symbols")
+        door.write_bytes(b"somebodys file".ljust(4096))
+        assert f"instance '{writer.name}': not a finished mdsys segment" in tap.notice()
+        door.unlink()
+        other = Writer(writer.name)
+        assert "attached anew" in tap.notice()
+        other.stop()
+
+
 def test_tap_attaches_anew_when_the_segments_are_replaced(writer: Writer) -> None:
     with Tap(writer.name, "--json", "BINANCE:BTCUSDT") as tap:
         writer.publish(0, trade(1))

@@ -1038,8 +1038,9 @@ def test_garbage_in_a_checked_field_is_a_layout_error(
     with running(symbols=2) as instance:
         path = segment_path(ROOT_DIR, instance.name, part)
         before = overwrite(path, offset, garbage * size)
-        with pytest.raises(LayoutError, match=instance.name):
-            attach(instance.name)
+        no_magic = part == "symbols" and field.endswith(".magic") and garbage == b"\x00"
+        with pytest.raises(NotRunning if no_magic else LayoutError, match=instance.name):
+            attach(instance.name)  # without a magic the door is one that is being made
         overwrite(path, offset, before)
         use(instance.name)
 
@@ -1159,7 +1160,8 @@ def test_fuzzed_headers_never_crash_a_c_reader(fuzzed: Instance, cc: str) -> Non
 def test_truncated_segment_is_a_layout_error(part: str, size: int) -> None:
     with running(symbols=1) as instance:
         os.truncate(segment_path(ROOT_DIR, instance.name, part), size)
-        with pytest.raises(LayoutError):
+        being_made = part == "symbols" and size == 0
+        with pytest.raises(NotRunning if being_made else LayoutError):
             attach(instance.name)
         result = run_program(compile_program(PROGRAMS / "read_instance.c"), instance.name)
         assert result.stderr.startswith("4 file shorter than its header says")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from mdsys.errors import NotRunning
 from mdsys.top.app import Top, shares
@@ -79,6 +82,13 @@ async def tick(pilot: Pilot[None], app: Top, fed: Fed, **changes: Any) -> None:
     """Let half a second pass."""
     fed.next = later(fed.next, **changes)
     app.tick()
+    await pilot.pause()
+
+
+async def burst(pilot: Pilot[None], app: Top, *keys: str) -> None:
+    """Type so fast that all of it is there before the first key is looked at."""
+    for key in keys:
+        app.post_message(Key("slash" if key == "/" else key, key if len(key) == 1 else None))
     await pilot.pause()
 
 
@@ -326,6 +336,90 @@ def test_keys_of_the_view_are_text_in_the_filter() -> None:
     show(play)
 
 
+def test_filter_has_every_key_that_is_typed_behind_its_own_however_fast() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await burst(pilot, app, *"/qzr")
+        assert app.is_running
+        assert app.query_one(Input).value == "qzr"
+        await burst(pilot, app, *"/x", "enter")
+        assert app.query_one(Input).value == "qzr/x", "in the filter it is a letter: BTC/USD"
+        assert fed.patterns[-1] == "qzr/x"
+        await burst(pilot, app, "/", "escape")
+        assert app.query_one(Input).value == ""
+        assert app.focused is app.query_one("#connections")
+
+    show(play)
+
+
+def test_blanks_around_a_filter_are_no_part_of_it() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await pilot.press("slash", "space", "x", "space")
+        assert fed.patterns[-1] == "x"
+
+    show(play)
+
+
+def test_head_leaves_whole_words_out_where_it_is_narrow() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        head = line_with(app, "mdsys top")
+        assert "pid 4711  ·  1 feed" in head
+        assert "streams" not in head
+        assert "…" not in head
+
+    show(play, size=(80, 24))
+
+
+def test_instance_that_does_not_run_is_not_called_well() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        assert line_with(app, "nothing amiss")
+        await tick(pilot, app, fed, state="stopped")
+        assert not any("nothing amiss" in line for line in screen(app))
+
+    show(play)
+
+
+def test_filter_is_not_opened_behind_a_sheet() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await pilot.press("question_mark")
+        await burst(pilot, app, *"/x")
+        assert isinstance(app.screen, Sheet)
+        assert not app.query_one("#filter").has_class("open")
+        assert app.query_one(Input).value == ""
+
+    show(play)
+
+
+@pytest.mark.parametrize("size", [(170, 50), (80, 24)])
+def test_open_filter_takes_its_line_from_the_tables_not_from_the_keys(
+    size: tuple[int, int],
+) -> None:
+    many = Fed(look(connections=[mark(i) for i in range(1, 60)]))
+
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await pilot.press("slash", "b")
+        await pilot.pause()
+        lines = screen(app)
+        assert "filter" in lines[-2]
+        assert "keep the filter" in lines[-1]
+        body = app.query_one("#body").size.height
+        heights = {each.region.y: each.size.height for each in app.query(Table) if each.size.height}
+        assert max(y + height for y, height in heights.items()) == size[1] - 2
+        assert body == size[1] - 2 - app.query_one("#body").region.y
+
+    show(play, many, size)
+
+
+def test_symbols_that_were_never_heard_are_counted_beside_the_silent_ones() -> None:
+    class Half(Fed):
+        def ranking(self, look: Look, pattern: str) -> Ranking:
+            return Ranking(self.hottest, self.stalest, 1, 4_321, look.symbols)
+
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        assert line_with(app, "of 100, 4,321 never heard")
+
+    show(play, Half())
+
+
 def test_held_screen_stands_still_while_numbers_are_gathered() -> None:
     async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
         await pilot.press("space")
@@ -377,6 +471,35 @@ def test_symbol_is_explained_by_the_daemon() -> None:
         assert line_with(app, "no tick yet, stale")
 
     show(play)
+
+
+def test_answer_that_comes_when_its_sheet_is_gone_is_dropped() -> None:
+    class Slow(Fed):
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked, self.may_answer = threading.Event(), threading.Event()
+
+        def explain(self, symbol: str) -> Mapping[str, Any]:
+            self.asked.set()
+            assert self.may_answer.wait(20)
+            return ANSWER
+
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        assert isinstance(fed, Slow)
+        app.query_one("#stalest").focus()
+        await pilot.press("enter")
+        await asyncio.to_thread(fed.asked.wait, 20)
+        assert line_with(app, "asking the daemon")
+        await pilot.press("escape")
+        await pilot.pause()
+        assert not isinstance(app.screen, Sheet)
+        fed.may_answer.set()
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert app.is_running
+        assert not any("has sent no trade yet" in line for line in screen(app))
+
+    show(play, Slow())
 
 
 def test_daemon_that_cannot_explain_is_quoted() -> None:

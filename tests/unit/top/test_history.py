@@ -38,6 +38,13 @@ def test_counter_that_went_down_has_no_negative_rate() -> None:
     assert seen(first, later(first, counters={"frames": 7})).counter_rate("frames") == 0
 
 
+def test_other_rings_begin_anew_though_the_segments_are_the_same_object() -> None:
+    first = look(counters={"frames": 100}, rings=[ring(0), ring(1)])
+    history = seen(first, later(first, 1, rings=[ring(0)]), later(first, 2, rings=[ring(0)]))
+    assert history.seconds == 1.0
+    assert list(history.published) == [0]
+
+
 def test_each_second_has_its_records_and_the_fullest_is_remembered() -> None:
     first = look(rings=[ring(head=0)])
     heads = [0, 100, 200, 1_200, 1_300]

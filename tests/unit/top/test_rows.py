@@ -51,6 +51,17 @@ def test_readers_are_not_known_when_the_daemon_does_not_tell() -> None:
     assert reader_rows(seen(look(told=told([], status())))) == []
 
 
+def test_reader_without_handlers_is_judged_by_how_old_what_it_reads_is() -> None:
+    idle = {"count": 0, "min": None, "p50": None, "p99": None, "p999": None, "max": None}
+    busy = {"count": 9, "min": 1, "p50": 70, "p99": 80, "p999": 90, "max": 99}
+    first = look(told=told([reader()], status()))
+    assert first.told.readers is not None
+    first.told.readers[0].words["latency_ns"] |= {"recv_to_handler": idle, "recv_to_read": busy}  # type: ignore[index]
+    rows = reader_rows(seen(first))
+    assert rows is not None
+    assert [(each.p50, each.p99) for each in rows] == [(70, 80)]
+
+
 def test_connection_has_its_rates_and_is_marked_when_it_was_opened_again() -> None:
     first = look(connections=[mark(frames=10, records=20, bytes=30)])
     history = seen(first)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mdsys.errors import NotRunning
-from mdsys.ring.segment import Instance, remove_segments
+from mdsys.errors import LayoutError, NotRunning
+from mdsys.ring.segment import ROOT_DIR, Instance, remove_segments, segment_path
 from mdsys.top.source import Source
 from tests.instances import cleaned, geometry, new_name, running, start, trades, writer
 
@@ -38,6 +38,16 @@ def test_look_tells_what_the_segments_hold(instance: Instance) -> None:
 def test_absent_instance_is_not_running() -> None:
     with pytest.raises(NotRunning, match="not there"):
         Source("test-top-never-there")
+
+
+def test_cache_that_is_smaller_than_the_directory_is_refused(instance: Instance) -> None:
+    with running(geometry(max_symbols=32)) as other:
+        small = segment_path(ROOT_DIR, other.name, "cache").read_bytes()
+    path = segment_path(ROOT_DIR, instance.name, "cache")
+    path.unlink()
+    path.write_bytes(small)
+    with pytest.raises(LayoutError, match=f"'{instance.name}': the cache has fewer cells"):
+        Source(instance.name)
 
 
 def test_stopped_daemon_leaves_its_numbers(instance: Instance) -> None:

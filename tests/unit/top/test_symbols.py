@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mdsys.ring.segment import Instance, map_file, segment_path
+from mdsys.top import symbols
 from mdsys.top.source import Attachment
 from mdsys.top.symbols import SHOWN_MAX, Pace, Ranking, SymbolWatch
 from tests.instances import NOW, geometry, running, trades
@@ -164,3 +165,15 @@ def test_pass_that_took_long_is_not_repeated_soon() -> None:
     pace.run(0.0, work)
     assert not pace.due(2.4)
     assert pace.due(2.6)
+
+
+def test_names_are_learned_a_screenful_at_a_time(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(symbols, "NAME_COUNT_MAX", 2)
+    seen = watch(instance)
+    picked = []
+    for second in range(3):
+        seen.look(float(second))
+        picked.append(seen.ranking(NOW).picked)
+    assert picked == [2, 3, 3]
