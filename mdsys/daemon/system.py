@@ -156,7 +156,10 @@ class MarketDataSystem:
         return self._control.status(symbol)
 
     def stats(self) -> Answer:
-        """Return what ``mdsys stat --json`` tells, and the counts of ``ctl status``.
+        """Return what ``mdsys stat --json`` tells, with ``STATUS_KEYS`` as the daemon tells them.
+
+        There ``subscriptions`` counts a stream in each stage that it has reached, as ``ctl status``
+        does; ``mdsys stat`` has each stream once, in its own.
 
         Raises:
             NotRunning: The daemon does not run.
