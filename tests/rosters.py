@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mdsys.config import Config, VenueConfig, parse
+from mdsys.config import Config, VenueConfig
+from mdsys.config_file import parse
 from mdsys.daemon.rest import RestError
 from mdsys.daemon.roster import Roster
 from mdsys.errors import FeedError

@@ -70,6 +70,18 @@ class FeedLink:
         self._orders.extend((order.encode(), fd) for order in orders)
         self.flush()
 
+    def hand(self, order: Order, body: bytes) -> None:
+        """Send an order, and with it what is too large for one: a file of memory."""
+        fd = os.memfd_create("mdsys-order")
+        try:
+            with open(fd, "wb", closefd=False) as file:
+                file.write(body)
+            os.lseek(fd, 0, os.SEEK_SET)
+        except BaseException:
+            os.close(fd)
+            raise
+        self.tell(order, fd=fd)
+
     def add(self, reader: LinkedReader) -> None:
         """Tell of a new reader, if it reads any of the feed's rings."""
         if self._rings.intersection(reader.rings):
@@ -142,3 +154,12 @@ def _close(fds: Iterable[int]) -> None:
     for fd in fds:
         if fd >= 0:
             os.close(fd)
+
+
+class FeedLinks(dict[int, FeedLink]):
+    """Those of the feeds that live, by number."""
+
+    def tell(self, feed: int, orders: Iterable[Order]) -> None:
+        """Pass orders on to a feed that lives; another has it all from its next plan."""
+        if (link := self.get(feed)) is not None:
+            link.tell(*orders)

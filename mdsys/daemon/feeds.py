@@ -171,7 +171,6 @@ class Feeds:
         rings: Feed -> headers of its rings.
         cores: Feed i is pinned to cores[i]; empty: to none.
         plan_of: Returns what a feed shall do, when it is started.
-        events: Hears of their lives.
         lock_fd: The instance's lock, which lasts as long as any of them.
     """
 
@@ -180,7 +179,6 @@ class Feeds:
         rings: Mapping[int, Sequence[_native.Ring]],
         cores: Sequence[int],
         plan_of: Callable[[int], FeedPlan],
-        events: Events,
         lock_fd: int,
     ) -> None:
         self.all = [
@@ -189,7 +187,7 @@ class Feeds:
         self.on_all_gone: Callable[[], None] = lambda: None
         """Called once, after a stop."""
         self._plan_of = plan_of
-        self._events = events
+        self._events: Events
         self._lock_fd = lock_fd
         self._spares: list[_Process] = []
         self._spare_timer: asyncio.TimerHandle | None = None
@@ -202,8 +200,13 @@ class Feeds:
             for _ in self.all:
                 self._add_spare()
 
-    def start(self) -> None:
-        """Start all of them, in the running loop."""
+    def start(self, events: Events) -> None:
+        """Start all of them, in the running loop.
+
+        Args:
+            events: Hears of their lives.
+        """
+        self._events = events
         for feed in self.all:
             self._start(feed)
         self._looked_s = monotonic()

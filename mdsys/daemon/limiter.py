@@ -20,23 +20,19 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Final, Literal, Protocol
 
-from mdsys.daemon.limits_file import Kept, LimitsFile
+from mdsys.daemon.limit_scopes import Scope, Scopes, What
+from mdsys.daemon.limits_file import LimitsFile
 from mdsys.errors import FeedError
-from mdsys.feed.venue import Limits, Window
-from mdsys.feed.window import MonotonicClock, RollingWindow
+from mdsys.feed.venue import Limits
+from mdsys.feed.window import MonotonicClock
 
 log = logging.getLogger("mdsys.daemon")
 
-What = Literal["connect", "reconnect", "message", "rest"]
-
-STORM: Final = (Window(10, 1.0),)
-"""Reconnects of one venue: what fell at one moment shall not return at one moment."""
-CONNECTIONS: Final = "connections"
 WAKE_MARGIN_S: Final = 0.001
 """Added to a timer: a loop may wake a little early, and would find that it does not fit yet."""
 
@@ -52,39 +48,6 @@ CallLater = Callable[[float, Callable[[], None]], Timer]
 
 
 @dataclass(slots=True, eq=False)
-class _Scope:
-    """One thing that is limited: rolling windows, or places, which sockets take while they live."""
-
-    what: str
-    label: str
-    windows: RollingWindow
-    places: float = math.inf
-    """Sockets at one time, where that is what it limits."""
-    held: int = 0
-    """Granted and not used yet; of places: taken."""
-    paused_until: float = 0.0
-    """The venue told us to wait."""
-
-    @property
-    def is_places(self) -> bool:
-        """Return whether a permit keeps its place after its use."""
-        return self.what == CONNECTIONS
-
-    @property
-    def count_max(self) -> float:
-        """Most that can ever be granted at once."""
-        return self.places if self.is_places else self.windows.count_max
-
-    def wait_s(self, count: int, now: float) -> float:
-        """Return how long until so many more fit; inf: not by time alone."""
-        if self.is_places:
-            return 0.0 if self.held + count <= self.places else math.inf
-        # An ask may be older than a limit that it exceeds: it goes when it is alone.
-        fitting = int(min(count, self.count_max))
-        return max(self.windows.wait_s(fitting, held=self.held), self.paused_until - now)
-
-
-@dataclass(slots=True, eq=False)
 class Permit:
     """An ask, and what became of it."""
 
@@ -95,7 +58,7 @@ class Permit:
     """Whose it is; when that one ends, so do its permits."""
     count: int
     granted: Callable[[Permit], None] = field(repr=False)
-    scopes: tuple[_Scope, ...] = field(repr=False)
+    scopes: tuple[Scope, ...] = field(repr=False)
     """From the narrowest to the widest."""
     number: int = 0
     state: Literal["waiting", "granted", "used", "over"] = "waiting"
@@ -133,19 +96,14 @@ class Limiter:
     ) -> None:
         self._clock = clock
         self._call_later = call_later
-        self._limits: dict[str, Limits] = {}
-        self._scopes: dict[tuple[str, str, str | None], _Scope] = {}
-        self._lanes: dict[tuple[_Scope, ...], deque[Permit]] = {}
+        self._scopes = Scopes(clock, file.read() if file else ())
+        self._lanes: dict[tuple[Scope, ...], deque[Permit]] = {}
         """Asks that need the very same scopes, first come first."""
         self._granted: set[Permit] = set()
         """Granted and not used yet, and sockets that take a place."""
         self._file = file
         self._unkept = False
         """Whether anything has changed since the file was written."""
-        self._before = (
-            {(each.venue, each.what, each.key): each for each in file.read()} if file else {}
-        )
-        """What the daemon before us has used of scopes that nobody has asked for yet."""
         self.grant_count = 0
         self.held_count = 0
         """Asks that could not be granted at once."""
@@ -156,11 +114,7 @@ class Limiter:
 
     def configure(self, venue: str, limits: Limits) -> None:
         """Take a venue's limits in force, the first time or changed; what is used stays used."""
-        self._limits[venue] = limits
-        for (of, what, _), scope in self._scopes.items():
-            if of == venue:
-                scope.places, windows = _bounds(limits, what)
-                scope.windows.replace(windows)
+        self._scopes.configure(venue, limits)
         self._pass()
 
     def ask(
@@ -187,7 +141,7 @@ class Limiter:
         Raises:
             FeedError: So many are never allowed.
         """
-        scopes = tuple(self._scopes_of(venue, what, key))
+        scopes = tuple(self._scopes.of(venue, what, key))
         for scope in scopes:
             if count > scope.count_max:
                 raise FeedError(
@@ -270,13 +224,13 @@ class Limiter:
 
     def pause(self, venue: str, what: What, seconds: float) -> None:
         """Grant nothing of this kind for so long: the venue said so (Retry-After)."""
-        for scope in self._scopes_of(venue, what, None):
+        for scope in self._scopes.of(venue, what, None):
             if not scope.is_places:
                 scope.paused_until = max(scope.paused_until, self._clock() + seconds)
 
     def correct(self, venue: str, what: What, used: int, seconds: float) -> None:
         """Believe the venue when it has counted more than we did in a window of this length."""
-        for scope in self._scopes_of(venue, what, None):
+        for scope in self._scopes.of(venue, what, None):
             scope.windows.raise_to(used, seconds, held=scope.held)
         self._unkept = True
 
@@ -284,12 +238,7 @@ class Limiter:
         """Write down what is used, if it is not; also called now and then."""
         if self._file is not None and self._unkept:
             self._unkept = False
-            own = [
-                Kept(*name, scope.held, scope.windows.past())
-                for name, scope in self._scopes.items()
-                if scope.windows.count_max < math.inf
-            ]
-            self._file.write([*own, *self._before.values()])
+            self._file.write(self._scopes.kept())
 
     @property
     def waiting_count(self) -> int:
@@ -299,7 +248,7 @@ class Limiter:
     def usage(self) -> list[Usage]:
         """Return what is used of each limit."""
         rows: list[Usage] = []
-        for scope in self._scopes.values():
+        for scope in self._scopes:
             waiting = sum(len(lane) for lane in self._lanes.values() if scope in lane[0].scopes)
             if scope.is_places and scope.places < math.inf:
                 places = int(scope.places)
@@ -311,39 +260,6 @@ class Limiter:
         return rows
 
     # ---- granting ----
-
-    def _scopes_of(self, venue: str, what: What, key: str | None) -> Iterator[_Scope]:
-        """Yield what limits a kind of thing, from the narrowest to the widest."""
-        if what in ("connect", "reconnect"):
-            yield self._scope(venue, CONNECTIONS, key)
-            if key is not None:
-                yield self._scope(venue, "key_connects", key)
-            if what == "reconnect":
-                yield self._scope(venue, "reconnects", None)
-            yield self._scope(venue, "connects", None)
-        elif what == "message":
-            yield self._scope(venue, "address_messages", None)
-        else:
-            yield self._scope(venue, "rest_weight", None)
-
-    def _scope(self, venue: str, what: str, key: str | None) -> _Scope:
-        found = self._scopes.get((venue, what, key))
-        if found is None:
-            places, windows = _bounds(self._limits[venue], what)
-            label = f"{venue} address" if key is None else f"{venue} key {key}"
-            found = _Scope(what, label, RollingWindow(windows, self._clock), places)
-            self._scopes[venue, what, key] = found
-            if (before := self._before.pop((venue, what, key), None)) is not None:
-                self._go_on(found, before)
-        return found
-
-    def _go_on(self, scope: _Scope, before: Kept) -> None:
-        """Count what the daemon before us has used; what it had granted may be as recent as now."""
-        now = self._clock()
-        for at, count in before.past:
-            scope.windows.charge(count, min(at, now))
-        if before.held:
-            scope.windows.charge(before.held, now)
 
     def _release(self, permits: Iterable[Permit]) -> None:
         """End permits: what they hold of windows is charged now, their places are free."""
@@ -400,7 +316,7 @@ class Limiter:
         now = self._clock()
         granted: list[Permit] = []
         next_s = math.inf
-        shut: set[_Scope] = set()
+        shut: set[Scope] = set()
         heads = [(lane[0].number, lane) for lane in self._lanes.values()]
         heapify(heads)
         while heads:
@@ -434,20 +350,3 @@ def _charge(permit: Permit) -> None:
         if not scope.is_places:
             scope.held -= permit.count
             scope.windows.charge(permit.count)
-
-
-def _bounds(limits: Limits, what: str) -> tuple[float, tuple[Window, ...]]:
-    """Return the places and the windows of a kind of scope."""
-    match what:
-        case "connections":
-            return (math.inf if limits.connections is None else limits.connections), ()
-        case "reconnects":
-            return math.inf, STORM
-        case "connects":
-            return math.inf, limits.connects
-        case "key_connects":
-            return math.inf, limits.key_connects
-        case "address_messages":
-            return math.inf, limits.address_messages
-        case _:
-            return math.inf, limits.rest_weight

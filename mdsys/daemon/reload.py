@@ -113,12 +113,14 @@ class Reload:
         users += [config for _, config in difference.opened]
         reread = self._credentials.read(wanted_fields(users, self._venues))
         for index, config in difference.opened:
+            if config.name in self._roster.desks:  # by a reload that broke off
+                continue
             await self._open_venue(config)
             self._roster.open_desk(config, index, self._venues[config.name])
         gone = await self._roster.unsubscribe(difference.removed)
         for name in difference.closed:
             gone = _both(gone, await self._roster.unsubscribe(self._names_of(name)))
-            del self._roster.desks[name]
+            self._roster.desks.pop(name, None)
         # What did not fit, or was not in the venue's list, may have room or be there now.
         came = await self._roster.subscribe(
             difference.added + self._roster.refused_unasked(), keep=True
@@ -134,7 +136,7 @@ class Reload:
             ),
         )
         redialled = self._redial(set(reread.changed))
-        self._roster.look_up_again()
+        self._roster.look_ups.again()
         for name, why in reread.problems.items():
             log.warning("%s", why if name in why else f"credential {name}: {why}")
         if difference.fixed:

@@ -13,12 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from mdsys.config import Config, load
+from mdsys.config import Config
+from mdsys.config_file import load
 from mdsys.daemon import handover
 from mdsys.daemon.journal import set_up_log
 from mdsys.daemon.notify import Notifier
 from mdsys.daemon.supervisor import Supervisor
-from mdsys.errors import ConfigError, MdsysError
+from mdsys.errors import ConfigError, MdsysError, UsageError
+from mdsys.host.core_dumps import forbid_core_dumps
 
 UNIT_INSTANCE: Final = "MDSYS_UNIT_INSTANCE"
 """Set by systemd/mdsys@.service: NAME of mdsys@NAME."""
@@ -31,18 +33,21 @@ log = logging.getLogger("mdsys.daemon")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
-    source = parser.add_mutually_exclusive_group(required=True)
+    source = parser.add_mutually_exclusive_group()
     source.add_argument("--config", type=Path, metavar="FILE", help="the configuration, in TOML")
     source.add_argument("--handover", type=int, help=argparse.SUPPRESS)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Run until a signal."""
+    forbid_core_dumps()  # before there is a secret to be in one
     # Until the supervisor listens, it reads what a reload would read anew.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     notifier = Notifier.from_environment(os.environ)
     if arguments.handover is not None:  # the manager knows the program, not us
         return run_handed(handover.take(arguments.handover))
+    if arguments.config is None:
+        raise UsageError("the following arguments are required: --config; see mdsys run --help")
     config = load(arguments.config)
     check_unit_instance(config, arguments.config, os.environ.get(UNIT_INSTANCE))
     set_up_log(config.instance)

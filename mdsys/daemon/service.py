@@ -22,6 +22,7 @@ from typing import Protocol
 
 from mdsys.daemon.feeds import Feed
 from mdsys.daemon.notify import Notifier
+from mdsys.daemon.readers import Refused
 from mdsys.daemon.roster import Roster
 from mdsys.wording import plural
 
@@ -74,6 +75,8 @@ class Service:
         """Reloads under way."""
         self._deadline_s = 0.0
         self._prefix = ""
+        self._reload_trouble = ""
+        """What came of the last reload, where that is not what was wished for."""
         self._told = ""
         """The last status line."""
         self._beats: Mapping[int, Sequence[int]] = {}
@@ -118,7 +121,7 @@ class Service:
 
     @contextmanager
     def reloading(self) -> Iterator[None]:
-        """Tell of a reload, as long as the block lasts.
+        """Tell of a reload, as long as the block lasts, and how it went until the next one.
 
         Before it is ready it is not told: its end would be taken for that of the start.
         """
@@ -129,6 +132,13 @@ class Service:
                 self._notifier.reloading()
         try:
             yield
+            self._reload_trouble = ""
+        except Refused:
+            self._reload_trouble = "; the last reload was refused: nothing has changed"
+            raise
+        except Exception:
+            self._reload_trouble = "; the last reload broke off: a fault of ours, see the log"
+            raise
         finally:
             if tells:
                 self._reload_count -= 1
@@ -156,7 +166,7 @@ class Service:
             f"{_more(unanswered, 'not answered')}{_more(streams['refused'], 'refused')}"
             f"{_more(self._stale_count(), 'stale')}; "
             f"{up:,} of {plural(len(connections), 'connection')} up{_more(denied, 'denied')}; "
-            f"{running} of {plural(len(feeds), 'feed')} up"
+            f"{running} of {plural(len(feeds), 'feed')} up{self._reload_trouble}"
         )
 
     # ---- whether it lives ----

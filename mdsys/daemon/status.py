@@ -13,7 +13,8 @@ from mdsys.daemon.connections import Connection, age_s
 from mdsys.daemon.credentials import Credentials
 from mdsys.daemon.feeds import Feeds
 from mdsys.daemon.limiter import Limiter
-from mdsys.daemon.roster import Roster, VenueDesk
+from mdsys.daemon.look_ups import VenueDesk
+from mdsys.daemon.roster import Roster
 from mdsys.daemon.subscriptions import State
 from mdsys.daemon.watch import Watch
 from mdsys.feed.venue import CHANNELS

@@ -61,6 +61,8 @@ class Watch:
         self._looked_ns = 0
         self._awake_ns = 1
         """No silence counts that began before."""
+        self._pulses: dict[int, Pulse] = {}
+        """Of the last look."""
         roster.on_new_rows = self.health.forget
 
     def marks(self) -> dict[int, Mapping[str, Any]]:
@@ -71,6 +73,17 @@ class Watch:
             for mark in self._counters.connections(feed)
             if (known := self._roster.connections.all.get(mark["connection"])) is not None
             and known.placed.feed == feed
+        }
+
+    def silence_limits_ns(self) -> dict[int, int]:
+        """Return how long each socket that is judged now may bring nothing, by its connection.
+
+        One of a venue that promises nothing is not among them, nor one that nothing need come on.
+        """
+        return {
+            number: round(pulse.silence_s * SECOND)
+            for number, pulse in self._pulses.items()
+            if pulse.silence_s is not None
         }
 
     def session(self, venue: str, now_ns: int) -> Session | None:
@@ -125,6 +138,7 @@ class Watch:
             judged, np.maximum(subscriptions.requested_ns, begun[connection][:, None]), 0
         )
         from_ns[from_ns > now_ns] = 0  # the market has opened just now
+        self._pulses = pulses
         verdict = self.health.look(now_ns, heard, from_ns, connection, pulses)
         for number, column, rows in verdict.stale:
             last_ns = heard[rows, column].tolist()

@@ -16,10 +16,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from mdsys.errors import ConfigError
-from mdsys.feed.frame import FrameResult, Record, SymbolInfo
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from mdsys.feed.frame import FrameResult, Record, SymbolInfo
 
 ENTRY_POINT_GROUP = "mdsys.venues"
 

@@ -18,8 +18,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from mdsys.host.cores import read, read_set
 
 MPOL_PREFERRED: Final = 1
@@ -55,6 +53,8 @@ def numa_node_of(core: int, *, root: Path = _ROOT) -> int | None:
 
 def address_of(mapping: mmap.mmap) -> int:
     """Return where a mapping begins, also a read-only one; it can be closed as before."""
+    import numpy as np  # 0.1 s, which who only asks a daemon does not pay
+
     data: tuple[int, bool] = np.frombuffer(mapping, np.uint8, 1).__array_interface__["data"]
     return data[0]
 

@@ -16,7 +16,7 @@ from types import ModuleType
 import pytest
 
 import mdsys
-from mdsys import cli
+from mdsys import cli, commands
 from mdsys.errors import ConfigError, InstanceInUse, MdsysError, NotRunning
 
 Result = tuple[int, str, str]
@@ -37,8 +37,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         module.main = action  # type: ignore[attr-defined]
         module.add_arguments = lambda parser: parser.add_argument("--count", type=int)  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "mdsys_fake", module)
-        fake = cli.Command("mdsys_fake", "does as told", "", extra, interrupt_is_end)
-        monkeypatch.setitem(cli.COMMANDS, "fake", fake)
+        fake = commands.Command("mdsys_fake", "does as told", "", extra, interrupt_is_end)
+        monkeypatch.setitem(commands.COMMANDS, "fake", fake)
         try:
             code = cli.main(arguments)
         except SystemExit as end:
@@ -86,24 +86,24 @@ def test_a_bug_of_ours_is_not_hidden(run: Run) -> None:
 def test_a_missing_extra_is_named_with_what_brings_it_before_anything_begins(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(cli.EXTRAS, "daemon", ("json", "no_such_module"))
+    monkeypatch.setitem(commands.EXTRAS, "daemon", ("json", "no_such_module"))
     message = "mdsys: fake needs no_such_module: pip install 'mdsys[daemon]'\n"
     begun = raises(AssertionError("it began"))
     assert run("fake", action=begun, extra="daemon") == (1, "", message)
 
 
 def test_a_command_without_an_extra_needs_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cli.EXTRAS, "daemon", ("no_such_module",))
+    monkeypatch.setitem(commands.EXTRAS, "daemon", ("no_such_module",))
     assert run("fake") == (0, "", "")
 
 
 def test_the_extras_are_those_of_the_package() -> None:
-    wanted: dict[str, set[str]] = {name: set() for name in cli.EXTRAS}
+    wanted: dict[str, set[str]] = {name: set() for name in commands.EXTRAS}
     for requirement in metadata.requires("mdsys") or ():
         package = re.split(r"[^A-Za-z0-9_-]", requirement)[0]
         if (found := re.search(r'extra == "(\w+)"', requirement)) and found[1] in wanted:
             wanted[found[1]].add(package)
-    assert {name: set(modules) for name, modules in cli.EXTRAS.items()} == wanted
+    assert {name: set(modules) for name, modules in commands.EXTRAS.items()} == wanted
 
 
 @pytest.mark.parametrize(("interrupt_is_end", "code"), [(True, 0), (False, 130)])
@@ -134,13 +134,13 @@ def test_wrong_usage_is_one_line_and_64(run: Run, arguments: list[str], words: s
 def test_no_command_at_all_is_answered_with_the_commands(run: Run) -> None:
     code, out, err = run()
     assert (code, out) == (64, "")
-    assert all(f"  {name} " in err for name in cli.COMMANDS)
+    assert all(f"  {name} " in err for name in commands.COMMANDS)
 
 
 def test_help_and_version_go_to_stdout(run: Run) -> None:
     code, out, err = run("--help")
     assert (code, err) == (0, "")
-    assert all(command.summary in out for command in cli.COMMANDS.values())
+    assert all(command.summary in out for command in commands.COMMANDS.values())
     code, out, err = run("--version")
     assert (code, err) == (0, "")
     assert out.startswith("mdsys ")
@@ -152,19 +152,25 @@ def test_a_commands_help_shows_how_to_use_it(run: Run) -> None:
     assert "mdsys check --config mdsys.toml" in out
 
 
-def test_only_the_command_that_was_asked_for_is_imported() -> None:
-    code = "import sys, mdsys.cli; print(*(m for m in sys.modules if m.startswith('mdsys.')))"
+@pytest.mark.parametrize(("name", "unwanted"), [("tap", "mdsys.daemon"), ("ctl", "numpy")])
+def test_only_the_command_that_was_asked_for_is_imported(name: str, unwanted: str) -> None:
+    code = (
+        "import sys, contextlib, mdsys.cli\n"
+        f"with contextlib.suppress(SystemExit): mdsys.cli.main(['{name}', '--help'])\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    imported = set(done.stdout.split())
-    assert "mdsys.cli" in imported
-    assert not imported & {command.module for command in cli.COMMANDS.values()}
+    imported = set(done.stderr.split())
+    modules = {command.module for command in commands.COMMANDS.values()}
+    assert imported & modules == {commands.COMMANDS[name].module}
+    assert unwanted not in imported
 
 
 @pytest.mark.parametrize("line_count", [1, 100_000])  # held in a buffer; more than a pipe holds
 def test_a_reader_that_leaves_a_pipe_ends_the_command_quietly(line_count: int) -> None:
     code = (
         "import sys, types\n"
-        "from mdsys import cli\n"
+        "from mdsys import cli, commands\n"
         "fake = types.ModuleType('fake')\n"
         "fake.add_arguments = lambda parser: None\n"
         "def main(args):\n"
@@ -173,7 +179,7 @@ def test_a_reader_that_leaves_a_pipe_ends_the_command_quietly(line_count: int) -
         "    return 0\n"
         "fake.main = main\n"
         "sys.modules['fake'] = fake\n"
-        "cli.COMMANDS['fake'] = cli.Command('fake', 'f', '', None)\n"
+        "commands.COMMANDS['fake'] = commands.Command('fake', 'f', '', None)\n"
         "sys.exit(cli.main(['fake']))\n"
     )
     pipe = subprocess.PIPE
@@ -191,23 +197,49 @@ def test_a_reader_that_leaves_a_pipe_ends_the_command_quietly(line_count: int) -
     assert process.returncode == 0
 
 
+KILLED_AT = """
+import os, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {name!r}:
+            os.kill(os.getpid(), {number})
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "name", ["mdsys.commands", "argparse", "mdsys.daemon.run_command", "mdsys.config", "picows"]
+)
+@pytest.mark.parametrize("program", [("-m", "mdsys"), ("-c", "import mdsys.cli as c; c.main()")])
 def test_daemon_that_is_stopped_while_it_is_being_imported_ends_with_0(
-    number: int, tmp_path: Path
+    program: tuple[str, str], name: str, number: int, tmp_path: Path
 ) -> None:
-    (tmp_path / "stopped.py").write_text(
-        f"import os\nos.kill(os.getpid(), {int(number)})\nimport time\ntime.sleep(60)\n"
-    )
-    code = (
-        "import dataclasses, sys\n"
-        "from mdsys import cli\n"
-        "cli.COMMANDS['run'] = dataclasses.replace(cli.COMMANDS['run'], module='stopped')\n"
-        "sys.exit(cli.main(['run']))\n"
-    )
+    (tmp_path / "sitecustomize.py").write_text(KILLED_AT.format(name=name, number=int(number)))
     ended = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, *program, "run", "--config", str(tmp_path / "none.toml")],
         capture_output=True,
-        timeout=30,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": f"{Path.cwd()}:{tmp_path}"},
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
+
+
+def test_before_a_signal_is_heeded_nothing_of_ours_but_the_names_of_errors_is_imported() -> None:
+    code = "import sys, mdsys.cli; print(*(m for m in sys.modules if m.startswith('mdsys')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"mdsys", "mdsys.cli", "mdsys.errors"}
+
+
+def test_ctrl_c_while_a_command_is_being_imported_is_quiet(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(KILLED_AT.format(name="numpy", number=2))
+    ended = subprocess.run(
+        [sys.executable, "-m", "mdsys", "tap"],
+        capture_output=True,
+        timeout=60,
         check=False,
         env={**os.environ, "PYTHONPATH": f"{Path.cwd()}:{tmp_path}"},
     )

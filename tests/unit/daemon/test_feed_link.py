@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mdsys.daemon.feed_link import FeedLink
+from mdsys.daemon.feed_link import FeedLink, FeedLinks
 from mdsys.feed.orders import (
     Close,
     Order,
@@ -304,6 +304,40 @@ def test_descriptors_that_wait_are_closed_with_the_link_and_with_the_feed(how: s
                 assert open_descriptors() == count
                 theirs.close()
             assert not link._orders
+            link.close()
+
+    run(main)
+
+
+def test_what_is_too_large_for_an_order_goes_with_it_from_its_first_byte_on() -> None:
+    async def main() -> None:
+        ours, theirs = report_pair()
+        with ours, theirs:
+            link = FeedLink(ours, [0])
+            before = open_descriptors()
+            body = b"a book" * 100_000
+            link.hand(Snapshot("binance", "A", 5000), body)
+            order, fd = receive_order(theirs)
+            assert order == Snapshot("binance", "A", 5000)
+            with os.fdopen(fd, "rb") as file:
+                assert file.read() == body
+            assert open_descriptors() == before
+            link.close()
+
+    run(main)
+
+
+def test_orders_to_feeds_that_do_not_live_go_nowhere() -> None:
+    async def main() -> None:
+        ours, theirs = report_pair()
+        with ours, theirs:
+            links = FeedLinks()
+            link = links[1] = FeedLink(ours, [0])
+            links.tell(0, [Close(1)])
+            links.tell(1, [Close(2), Close(3)])
+            assert [receive_order(theirs)[0] for _ in range(2)] == [Close(2), Close(3)]
+            with pytest.raises(BlockingIOError):
+                receive_order(theirs)
             link.close()
 
     run(main)

@@ -87,7 +87,6 @@ class World:
             self.rings,  # type: ignore[arg-type]
             [],
             self._plan_of,
-            self,
             77,
         )
         self.gone = asyncio.Event()
@@ -141,7 +140,7 @@ def run(clock: Clock, main: Callable[[World], Coroutine[Any, Any, None]], count:
     async def bounded() -> None:
         async with asyncio.timeout(20):
             world = World(clock, count)
-            world.feeds.start()
+            world.feeds.start(world)
             await main(world)
             # Its timers would go on into the next test's loop.
             world.feeds._stopping = True
@@ -330,7 +329,7 @@ def test_processes_that_were_prepared_become_the_feeds(clock: Clock) -> None:
         world = World(clock, 3)
         world.feeds.prepare()
         assert [each.plans for each in Process.made] == [[], [], []]
-        world.feeds.start()
+        world.feeds.start(world)
         assert [[plan.feed for plan in each.plans] for each in Process.made] == [[0], [1], [2]]
         world.feeds._stopping = True
 

@@ -16,6 +16,7 @@ import pytest
 from mdsys.daemon import service as module
 from mdsys.daemon.feeds import Feed
 from mdsys.daemon.notify import Notifier
+from mdsys.daemon.readers import Refused
 from mdsys.daemon.roster import Roster
 from mdsys.daemon.service import MARGIN_S, READY_S, Service
 from mdsys.daemon.subscriptions import State
@@ -332,6 +333,30 @@ def test_a_reload_is_told_from_its_begin_to_its_end_and_two_at_once_as_one(world
     with pytest.raises(RuntimeError), world.service.reloading():
         raise RuntimeError
     assert [each[0] for each in world.manager.heard()] == ["RELOADING=1", "READY=1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Refused("c.toml: a: b"), "; the last reload was refused: nothing has changed"),
+        (KeyError("ours"), "; the last reload broke off: a fault of ours, see the log"),
+    ],
+)
+def test_a_reload_that_came_to_nothing_stands_in_the_status_until_one_is_done(
+    world: World, error: Exception, words: str
+) -> None:
+    world.service.start()
+    with pytest.raises(type(error)), world.service.reloading():
+        raise error  # before it is ready
+    world.manager.heard()
+    ((status,),) = world.look()
+    assert status.endswith(ASKED + words)
+    world.connections("denied")
+    assert world.look()[0][1].endswith("2 of 2 feeds up" + words)
+    with world.service.reloading():
+        pass
+    ((_, _), (_, status)) = world.manager.heard()
+    assert status.endswith("2 of 2 feeds up")
 
 
 def test_a_reload_before_it_is_ready_does_not_make_it_so(world: World) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdsys.config import parse
+from mdsys.config_file import parse
 from mdsys.daemon.plan import PIECE_SIZE, Growth, Placed, Placement, Terms, terms_of
 from mdsys.errors import ConfigError
 from mdsys.feed.venue import Limits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from mdsys.config import Config, VenueConfig
 from mdsys.daemon.credentials import Credentials, wanted_fields
 from mdsys.daemon.readers import Refused
 from mdsys.daemon.reload import Reload
-from mdsys.daemon.roster import Roster
+from mdsys.daemon.roster import Outcome, Roster
 from mdsys.errors import ConfigError
 from mdsys.feed.orders import Redial
 from mdsys.ring.segment import Instance
@@ -128,6 +128,34 @@ def test_venue_comes_with_its_table_and_goes_with_all_of_its_symbols(
     )
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_what_a_reload_that_broke_off_has_left_the_next_one_does(
+    late: bool, instance: Instance, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = start(instance, folder, venue("A", "B"), venue("O", name="other"))
+    change = daemon.roster.subscribe
+
+    async def broken(names: Iterable[str], *, keep: bool = False) -> Outcome:
+        if late:
+            await change(names, keep=keep)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(daemon.roster, "subscribe", broken)
+    write(folder, "kite_a", "s")
+    new = [venue("B", "C"), venue("X", name="kite", credentials=["kite_a"])]
+    with pytest.raises(ZeroDivisionError):
+        daemon.take_over(*new)
+    monkeypatch.undo()
+    daemon.take_over(*new)
+    assert (daemon.wanted(), daemon.wanted("kite")) == ({"B", "C"}, {"X"})
+    assert list(daemon.roster.desks) == ["binance", "kite"]
+    assert daemon.opened == ["kite"]
+    assert daemon.roster.desks["kite"].wires == {"X": (1).to_bytes(4, "big")}
+    daemon.told.take()
+    assert daemon.take_over(*new)["subscribed"]["accepted"] == 0
+    assert daemon.told.take() == []
+
+
 def test_what_only_a_restart_takes_over_is_named_key_by_key_and_not_taken(
     instance: Instance, folder: Path
 ) -> None:
@@ -148,7 +176,7 @@ def test_what_only_a_restart_takes_over_is_named_key_by_key_and_not_taken(
         "venue[0].batch_size",
     ]
     assert daemon.wanted() == {"A", "B"}
-    (plan,) = daemon.roster.plans_of_feed(0)
+    (plan,) = daemon.roster.carriage.plans_of_feed(0)
     assert plan.channels == ("trade",)
     assert plan.url is None
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mdsys.daemon import look_ups
 from mdsys.daemon import plan as plan_module
 from mdsys.daemon import roster as module
 from mdsys.daemon.plan import PIECE_SIZE
@@ -86,7 +87,7 @@ def test_configured_symbols_are_in_the_directory_and_in_the_feeds_plans(
 ) -> None:
     roster = plain(instance, told, "A", "B", "C", max_symbols_per_connection=2)
     assert directory(instance) == ["BINANCE:A", "BINANCE:B", "BINANCE:C"]
-    plans = [plan for feed in (0, 1) for plan in roster.plans_of_feed(feed)]
+    plans = [plan for feed in (0, 1) for plan in roster.carriage.plans_of_feed(feed)]
     assert [(plan.number, plan.symbols) for plan in plans] == [(1, ("A",)), (2, ("B", "C"))]
     assert roster.subscriptions.funnel()["desired"] == 3
     assert [each.shown_url for each in roster.connections.all.values()] == [PLAIN.url] * 2
@@ -119,7 +120,7 @@ def test_large_change_is_made_piece_by_piece_each_of_which_a_feed_could_start_wi
     async def look() -> None:
         while True:
             known = directory(instance)
-            plans = [each for feed in (0, 1) for each in roster.plans_of_feed(feed)]
+            plans = [each for feed in (0, 1) for each in roster.carriage.plans_of_feed(feed)]
             planned = [f"BINANCE:{symbol}" for plan in plans for symbol in plan.symbols]
             assert sorted(planned) == sorted(known)
             rows = [roster.find(name)[2] for name in planned]
@@ -259,6 +260,29 @@ def test_long_lists_go_in_orders_that_fit(told: Told) -> None:
 # ---- venues with a list -------------------------------------------------------------------------
 
 
+def test_symbols_that_a_full_directory_has_already_still_fit(
+    instance: Instance, told: Told
+) -> None:
+    names = [f"S{i}" for i in range(20)]
+    plain(instance, told, *names)
+    entries = [instance.symbols.entry(i) for i in range(1, 21)]
+    again = plain(instance, told, *names[:15])
+    assert len(again.placement.symbols("binance")) == 15
+    assert subscribe(again, *(f"BINANCE:{name}" for name in names[15:])).refused == {}
+    assert [instance.symbols.entry(i) for i in range(1, 21)] == entries
+    (outcome,) = subscribe(again, "BINANCE:NEW").refused.values()
+    assert "rings.max_symbols: 20" in outcome
+
+
+def test_what_names_a_symbol_in_frames_is_forgotten_with_the_symbol(
+    instance: Instance, told: Told
+) -> None:
+    roster = listed(instance, told, Instruments({"A": 1, "B": 2}), "C")
+    subscribe(roster, "KITE:A", "KITE:B")
+    unsubscribe(roster, "KITE:A")
+    assert list(roster.desks["kite"].wires) == ["B"]
+
+
 def test_list_of_the_venue_gives_wires_and_scales_and_unknown_names_reach_no_connection(
     instance: Instance, told: Told
 ) -> None:
@@ -268,9 +292,9 @@ def test_list_of_the_venue_gives_wires_and_scales_and_unknown_names_reach_no_con
     assert roster.subscriptions.funnel()["desired"] == 3
 
     async def look_up() -> None:
-        roster.look_up()
-        while roster._looking_up:
-            await asyncio.wait(roster._looking_up)
+        roster.look_ups.start()
+        while roster.look_ups.tasks:
+            await asyncio.wait(roster.look_ups.tasks)
 
     run(look_up)
     ((_, order),) = told.take()
@@ -291,8 +315,8 @@ def test_thousands_of_unknown_names_take_a_few_lines_of_the_log(
     roster = listed(instance, told, Instruments({}), *names)
 
     async def look_up() -> None:
-        roster.look_up()
-        await asyncio.wait(roster._looking_up)
+        roster.look_ups.start()
+        await asyncio.wait(roster.look_ups.tasks)
 
     with caplog.at_level(logging.WARNING):
         run(look_up)
@@ -350,17 +374,17 @@ def test_list_that_cannot_be_had_is_asked_for_again_and_nobody_waits_for_it(
         def next_s(self) -> float:
             return 0.0
 
-    monkeypatch.setattr(module, "Backoff", AtOnce)
+    monkeypatch.setattr(look_ups, "Backoff", AtOnce)
     instruments = Instruments({"NSE:INFY": 1})
     instruments.reachable = False
     roster = listed(instance, told, instruments, "NSE:INFY")
 
     async def look_up() -> None:
-        roster.look_up()
+        roster.look_ups.start()
         while len(instruments.asked) < 3:  # noqa: ASYNC110 - it is the loop's turns that it takes
             await asyncio.sleep(0)
         instruments.reachable = True
-        await asyncio.wait(roster._looking_up)
+        await asyncio.wait(roster.look_ups.tasks)
 
     with caplog.at_level(logging.WARNING):
         run(look_up)
@@ -377,7 +401,7 @@ def test_list_that_our_secret_does_not_open_is_not_asked_for_again_until_told_to
     desk = roster.desks["kite"]
 
     async def look_up() -> None:
-        roster.look_up()
+        roster.look_ups.start()
         while desk.trouble is None:  # noqa: ASYNC110 - it is the loop's turns that it takes
             await asyncio.sleep(0)
         assert desk.denied
@@ -385,8 +409,8 @@ def test_list_that_our_secret_does_not_open_is_not_asked_for_again_until_told_to
             await asyncio.sleep(0)
         assert len(instruments.asked) == 1
         instruments.denies = False
-        roster.look_up_again()
-        await asyncio.wait(roster._looking_up)
+        roster.look_ups.again()
+        await asyncio.wait(roster.look_ups.tasks)
 
     with caplog.at_level(logging.WARNING):
         run(look_up)
@@ -426,8 +450,8 @@ def test_wanted_symbol_stays_wanted_when_it_is_asked_for_while_the_list_cannot_b
         assert states(roster, "KITE:NSE:INFY") == ("desired", None)
         instruments.reachable = True
         await asyncio.sleep(0)
-        roster.look_up_again()
-        await asyncio.wait(roster._looking_up)
+        roster.look_ups.again()
+        await asyncio.wait(roster.look_ups.tasks)
 
     run(ask_and_wait)
     assert told.summary() == [("connect", 1, ["NSE:INFY"])]

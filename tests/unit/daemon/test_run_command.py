@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from mdsys.config import Config, load
+from mdsys.config import Config
+from mdsys.config_file import load
 from mdsys.daemon import handover, run_command
 from mdsys.daemon.notify import Notifier
 from mdsys.errors import ConfigError

@@ -206,6 +206,22 @@ def test_socket_of_which_everything_is_refused_is_not_dialled_anew_again_and_aga
     assert world.second(frame=False) == [Reconnect(1, "mute: no frame for 31 s")]
 
 
+def test_limits_of_silence_are_told_of_the_sockets_that_are_judged_by_one(world: World) -> None:
+    world.second()
+    assert world.watch.silence_limits_ns() == {}  # none is up
+    world.connection("open")
+    world.streams(State.REQUESTED, "A", "B", "C")
+    world.second()
+    assert world.watch.silence_limits_ns() == {1: 30 * SECOND}
+    world.roster.desks["binance"].venue = PlainVenue(silence_s=None)
+    world.second()
+    assert world.watch.silence_limits_ns() == {}  # it promises nothing
+    world.roster.desks["binance"].venue = FACTS["binance"]
+    world.streams(State.REFUSED, "A", "B", "C", words="no such product")
+    world.second()
+    assert world.watch.silence_limits_ns() == {}  # nothing need come
+
+
 def test_nobody_is_blamed_for_the_time_in_which_the_host_stood_still(world: World) -> None:
     up(world)
     world.now_ns += 3_600 * SECOND

@@ -1,11 +1,11 @@
-"""The supervisor's choice of the group that may read, its heart; the rest is in tests/system."""
+"""The supervisor's heart, its stop, its reloads; the rest is in tests/system."""
 
 from __future__ import annotations
 
 import asyncio
-import grp
-import os
 import signal
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -13,49 +13,8 @@ from unittest.mock import patch
 import pytest
 
 from mdsys.daemon import supervisor
-from mdsys.daemon.supervisor import Supervisor, _usable_group
-from mdsys.errors import NoPermission
-from mdsys.ring.rights import group_name, user_name
-
-
-def test_group_that_the_configuration_names_is_never_given_up(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(supervisor, "DEFAULT_GROUP", "no-such-group")
-    assert _usable_group("no-such-group") == "no-such-group"
-
-
-def test_default_group_is_taken_where_there_is_one(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    ours = grp.getgrgid(os.getegid()).gr_name
-    monkeypatch.setattr(supervisor, "DEFAULT_GROUP", ours)
-    assert _usable_group(None) == ours
-    assert caplog.messages == []
-
-
-def test_default_group_that_is_not_there_is_told_with_who_can_read_and_the_remedy(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(supervisor, "DEFAULT_GROUP", "no-such-group")
-    assert _usable_group(None) is None
-    (words,) = caplog.messages
-    assert words == (
-        f"only {user_name(os.geteuid())} and the group {group_name(os.getegid())} can read the "
-        "instance: group 'no-such-group' does not exist on this host: "
-        "groupadd --system no-such-group"
-    )
-
-
-def test_default_group_that_cannot_be_given_is_told_too(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(group: str) -> int:
-        raise NoPermission(f"user alice is not in {group}")
-
-    monkeypatch.setattr(supervisor, "group_id", refuse)
-    assert _usable_group(None) is None
-    assert caplog.messages[0].endswith(" can read the instance: user alice is not in mdsys")
+from mdsys.daemon.readers import Refused
+from mdsys.daemon.supervisor import Supervisor
 
 
 @pytest.mark.parametrize("faulty", ["watch.look", "note_ready", "service.look", "tally.write"])
@@ -128,8 +87,11 @@ def test_daemon_that_is_stopped_before_its_feeds_are_started_starts_none() -> No
         _log_core_notices=note("log"),
         _control=SimpleNamespace(start=note("listen"), close=note("close")),
         _metrics=Metrics(),
+        _news=None,
         _feeds=SimpleNamespace(start=note("feeds"), stop=lambda: stand_in._done.set()),  # noqa: PLW0108 - later
-        _roster=SimpleNamespace(look_up=note("look up"), stop=note("no look up")),
+        _roster=SimpleNamespace(
+            look_ups=SimpleNamespace(start=note("look up"), stop=note("no look up"))
+        ),
         _service=SimpleNamespace(start=note("tell"), stop=note("tell the end")),
         _tally=SimpleNamespace(start=note("count")),
         _snapshots=closing,
@@ -145,3 +107,117 @@ def test_daemon_that_is_stopped_before_its_feeds_are_started_starts_none() -> No
     assert [word for word in done if word != "log"] == [
         *("listen", "tell the end", "no look up", "close", "mark"),
     ]
+
+
+class Reloads:
+    """A supervisor that is nothing but asked for reloads, each of which the test ends."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.ends: asyncio.Queue[Exception | None] = asyncio.Queue()
+        self.supervisor: Any = SimpleNamespace(
+            _reload_asked=False,
+            _reloading=None,
+            _stopping=False,
+            _service=SimpleNamespace(reloading=nullcontext),
+            _reload=self._reload,
+            reload=lambda: Supervisor.reload(self.supervisor),
+            _reload_as_asked=lambda: Supervisor._reload_as_asked(self.supervisor),
+        )
+
+    def ask(self) -> None:
+        """Have it hear a SIGHUP."""
+        Supervisor.reload_soon(self.supervisor)
+
+    async def _reload(self) -> dict[str, Any]:
+        self.begun += 1
+        if (error := await self.ends.get()) is not None:
+            raise error
+        return {}
+
+    async def over(self) -> None:
+        """Wait for the last to end."""
+        await self.supervisor._reloading
+
+    async def settle(self) -> None:
+        """Let everything happen that nobody waits for."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+def with_reloads(main: Callable[[Reloads], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await main(Reloads())
+
+    asyncio.run(bounded())
+
+
+def test_reloads_that_are_asked_for_during_one_are_done_once_after_it() -> None:
+    async def main(reloads: Reloads) -> None:
+        reloads.ask()
+        await reloads.settle()
+        assert reloads.begun == 1
+        for _ in range(3):
+            reloads.ask()
+            await reloads.settle()
+        assert reloads.begun == 1, "they follow one another"
+        reloads.ends.put_nowait(None)
+        await reloads.settle()
+        assert reloads.begun == 2, "what the first may have missed is read anew"
+        reloads.ends.put_nowait(None)
+        await reloads.settle()
+        assert reloads.begun == 2
+        assert reloads.supervisor._reloading is None
+        reloads.ask()
+        await reloads.settle()
+        assert reloads.begun == 3
+        reloads.ends.put_nowait(None)
+        await reloads.over()
+
+    with_reloads(main)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Refused("F: a: b"), "not reloaded, nothing has changed: F: a: b"),
+        (ZeroDivisionError("ours"), "a reload broke off"),
+    ],
+)
+def test_reload_that_fails_is_logged_and_the_next_is_done(
+    error: Exception, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main(reloads: Reloads) -> None:
+        reloads.ask()
+        await reloads.settle()
+        reloads.ask()
+        reloads.ends.put_nowait(error)
+        await reloads.settle()
+        assert reloads.begun == 2
+        reloads.ends.put_nowait(None)
+        await reloads.over()
+
+    with_reloads(main)
+    (record,) = caplog.records
+    assert record.getMessage() == words
+    fault = not isinstance(error, Refused)
+    assert (record.levelname, record.exc_info is not None) == (
+        "ERROR" if fault else "WARNING",
+        fault,
+    )
+
+
+def test_daemon_that_stops_begins_no_reload() -> None:
+    async def main(reloads: Reloads) -> None:
+        reloads.ask()
+        await reloads.settle()
+        reloads.ask()
+        reloads.supervisor._stopping = True
+        reloads.ends.put_nowait(None)
+        await reloads.over()
+        reloads.ask()
+        await reloads.settle()
+        assert reloads.begun == 1
+
+    with_reloads(main)

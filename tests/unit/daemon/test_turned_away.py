@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from mdsys.daemon.connections import Connection
+from mdsys.daemon.feed_news import FeedNews
 from mdsys.daemon.limiter import Limiter
 from mdsys.daemon.plan import Placed
-from mdsys.daemon.supervisor import Supervisor
 from mdsys.feed.venue import Limits
 
 
 class World:
-    """A clock, its timers, and a supervisor that has nothing but connections and a limiter."""
+    """A clock, its timers, and an ear that has nothing but connections and a limiter."""
 
     def __init__(self, key: str | None = None) -> None:
         self.now = 100.0
@@ -32,19 +32,19 @@ class World:
         return SimpleNamespace(cancel=lambda: None)
 
     def tell(self, **message: Any) -> None:
-        """Have the supervisor hear what a feed tells of the connection."""
+        """Have it hear what a feed tells of the connection."""
 
         def report(_feed: int, told: dict[str, Any], _now_ns: int) -> Connection:
             self.connection.state = told["state"]
             return self.connection
 
-        supervisor: Any = SimpleNamespace(
+        news: Any = SimpleNamespace(
             _roster=SimpleNamespace(connections=SimpleNamespace(report=report)),
             _limiter=self.limiter,
             _lose=lambda *_: None,
-            _note_ready=lambda: None,
+            _on_change=lambda: None,
         )
-        Supervisor._note_connection(supervisor, 0, {"connection": 1, **message})
+        FeedNews._note_connection(news, 0, {"connection": 1, **message})
 
     def ask(self, venue: str, what: Any) -> None:
         """Ask for leave; the grant is noted with its time."""
