@@ -106,6 +106,8 @@ GOOD: Mapping[str, str] = {
     "tmpfs /dev/shm tmpfs rw,nosuid,huge=advise 0 0\n"
     "hugetlbfs /dev/hugepages hugetlbfs rw,pagesize=2M 0 0",
     "/proc/self/cgroup": "0::/",
+    "/sys/fs/cgroup/mdsys.slice/cpuset.cpus.effective": "0-3",
+    "/sys/fs/cgroup/mdsys.slice/mdsys@default.service/cpuset.cpus.effective": "1-3",
     "/proc/self/mountinfo": "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw",
     "/proc/sys/kernel/osrelease": "6.1.0-18-amd64",
     "/proc/sys/kernel/core_pattern": "core",
@@ -138,21 +140,21 @@ class FakeHost(Host):
     def program(self, *argv: str) -> str | None:
         """Answer as ethtool, mount and systemctl do."""
         match argv:
-            case ("ethtool", "-g", "eth0"):
+            case ("ethtool", "-g", name):
                 return (
-                    "Ring parameters for eth0:\nPre-set maximums:\n"
+                    f"Ring parameters for {name}:\nPre-set maximums:\n"
                     f"RX:\t\t{self.card['rings_max']}\nRX Mini:\tn/a\nTX:\t\t512\n"
                     f"Current hardware settings:\nRX:\t\t{self.card['rings']}\nRX Mini:\tn/a\n"
                 )
-            case ("ethtool", "-c", "eth0"):
+            case ("ethtool", "-c", name):
                 return (
-                    "Coalesce parameters for eth0:\n"
+                    f"Coalesce parameters for {name}:\n"
                     f"Adaptive RX: {self.card['adaptive']}  TX: n/a\n"
                     f"stats-block-usecs:\tn/a\nrx-usecs:\t{self.card['usecs']}\nrx-frames:\t0\n"
                 )
-            case ("ethtool", "-G", "eth0", "rx", count):
+            case ("ethtool", "-G", _, "rx", count):
                 self.card["rings"] = int(count)
-            case ("ethtool", "-C", "eth0", "adaptive-rx", adaptive, "rx-usecs", waits):
+            case ("ethtool", "-C", _, "adaptive-rx", adaptive, "rx-usecs", waits):
                 self.card.update(adaptive=adaptive, usecs=int(waits))
             case ("mount", "-o", option, point):
                 huge = option.removeprefix("remount,")

@@ -12,6 +12,7 @@ import errno
 import json
 import mmap
 import os
+import resource
 import signal
 import socket
 import sys
@@ -140,6 +141,12 @@ def move(pid: str) -> None:
     os.sched_setaffinity(int(pid), os.sched_getaffinity(0))
 
 
+def allow_core(pid: str) -> None:
+    """Have a process dump its memory when it crashes."""
+    _, most = resource.prlimit(int(pid), resource.RLIMIT_CORE)
+    resource.prlimit(int(pid), resource.RLIMIT_CORE, (most or 1 << 20, most or 1 << 20))
+
+
 def _checked(result: int) -> int:
     if result == -1:
         number = ctypes.get_errno()
@@ -150,7 +157,7 @@ def _checked(result: int) -> int:
 VERBS: Mapping[str, Callable[[str], Any]] = {
     **{each.__name__: each for each in (read, write, append, map_to_write, protect_to_write)},
     **{each.__name__: each for each in (reopen_to_write, resize, resize_open, rename, make)},
-    **{each.__name__: each for each in (connect, trace, peek, take_fd, alert, move)},
+    **{each.__name__: each for each in (connect, trace, peek, take_fd, alert, move, allow_core)},
     "list": os.listdir,
     "unlink": os.unlink,
     "open_up": lambda path: Path(path).chmod(0o666),

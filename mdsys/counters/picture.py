@@ -23,8 +23,9 @@ from mdsys.counters.schema import Scope, fields
 from mdsys.errors import HostError
 from mdsys.record.record import ABSENT
 from mdsys.ring.control_socket import NoDaemon, ask, connect
+from mdsys.ring.door import behind_door, is_superseded, open_door
 from mdsys.ring.lock import start_ticks
-from mdsys.ring.segment import ROOT_DIR, map_file, not_there, segment_path
+from mdsys.ring.segment import map_file, segment_path
 
 STATES: Final = ("new", "running", "stopped", "superseded")
 """Of a segment: enum md_segment_state."""
@@ -61,6 +62,8 @@ class Told:
     """Number -> what ``status`` answers of it: state, core."""
     answers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """The whole answers ``readers`` and ``status``, where the daemon was asked for them."""
+    silence_limits_ns: Mapping[int, int] = field(default_factory=dict)
+    """Number of a connection -> silent for longer it is dialled anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,23 +101,21 @@ class Observer:
     def __init__(self, instance: str, clock: Clock = SYSTEM_CLOCK) -> None:
         self.instance = instance
         self._clock = clock
-        try:
-            self.symbols = _native.Symbols(map_file(segment_path(ROOT_DIR, instance, "symbols")))
-            self.dir = Path(self.symbols.dir)
+        self.symbols = open_door(instance)
+        self.dir = Path(self.symbols.dir)
+        with behind_door(instance, self.symbols):
             self.counters = _native.Counters(map_file(segment_path(self.dir, instance, "counters")))
             self.rings = [
                 _native.Ring(map_file(segment_path(self.dir, instance, f"ring.{index}")))
                 for index in range(self.symbols.ring_count)
             ]
-        except FileNotFoundError as error:
-            raise not_there(instance) from error
         self._placed: Counter[int] = Counter()
         self._placed_count = 0
 
     @property
     def is_superseded(self) -> bool:
         """Return whether other files bear these names now: make another observer."""
-        return STATES[min(self.symbols.state, 3)] == "superseded"
+        return is_superseded(self.symbols)
 
     def take(self, told: Told | None = None, why: str | None = None) -> Picture:
         """Return how it stands, from shared memory and what the daemon has told.
@@ -328,6 +329,7 @@ def _connection(
         "offset_ns": None if mark["offset_ns"] == ABSENT else mark["offset_ns"],
         "state_age_ns": _age_ns(mark["since_ns"], now_ns),
         "last_frame_age_ns": _age_ns(mark["last_frame_ns"], now_ns),
+        "silence_limit_ns": told.silence_limits_ns.get(number),
         "last_data_age_ns": _age_ns(mark["last_data_ns"], now_ns),
         "reconnects": max(0, mark["opens"] - 1),
     }

@@ -1,4 +1,7 @@
-"""Checks of the cores that feeds and readers spin on, and of all where none are named."""
+"""Checks of the cores that feeds and readers spin on, and of all where none are named.
+
+Who interrupts them is looked at in checks_interrupts.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ CPU: Final = "/sys/devices/system/cpu"
 IDLE_EXIT_US_MAX: Final = 10
 """A sleep from which a core comes back within this is no deeper than the wake-up itself is dear."""
 STEAL_SHARE_MAX: Final = 0.001
+SLICE: Final = "mdsys.slice"
+"""Of the units: all services of mdsys are in it."""
 NO_CORES: Final = "no cores are named: give --config FILE with [feeds] cores"
 
 
@@ -47,7 +52,8 @@ def _concerned(host: Host) -> list[int]:
     return sorted((wanted(host) & online) or online)
 
 
-def _where(host: Host) -> str:
+def where(host: Host) -> str:
+    """Return what these cores are called in a finding."""
     return f"core {set_text(wanted(host))}" if wanted(host) else "any core"
 
 
@@ -185,76 +191,6 @@ def read_siblings(host: Host) -> Finding:
     return ok("no other thread runs on their physical cores")
 
 
-def read_interrupts(host: Host) -> Finding:
-    """Look which interrupts of devices are handled there."""
-    if not wanted(host):
-        return skipped(NO_CORES)
-    rest = kept(host)
-    online = host.read_set(f"{CPU}/online")
-    settings: list[Setting] = []
-    for number in host.names("/proc/irq"):
-        folder = f"/proc/irq/{number}"
-        if not number.isdecimal():
-            continue
-        allowed = host.read_set(f"{folder}/smp_affinity_list")
-        if not allowed & wanted(host):
-            continue
-        used = host.read_set(f"{folder}/effective_affinity_list")
-        if used and not used & wanted(host) and not allowed >= online:
-            continue  # a managed one, that isolcpus=managed_irq has moved
-        goal = set_text((allowed & rest) or rest)
-        settings.append(
-            Setting(Value(f"{folder}/smp_affinity_list"), goal, lasting=False, may_refuse=True)
-        )
-    numbers = ", ".join(setting.target.name.split("/")[3] for setting in settings)
-    return _moved(host, settings, f"interrupts {numbers} may be handled on {_where(host)}")
-
-
-def _moved(host: Host, settings: list[Setting], found: str) -> Finding:
-    if not settings:
-        return ok(f"none on {_where(host)}")
-    if not kept(host):
-        return warning(found, "name fewer cores: nowhere is left to move them to")
-    return warning(found, "", *settings)
-
-
-def read_new_interrupts(host: Host) -> Finding:
-    """Look where interrupts go whose devices come later."""
-    return _mask(host, "/proc/irq/default_smp_affinity", lasting=False)
-
-
-def read_workqueues(host: Host) -> Finding:
-    """Look where the kernel does its deferred work that is bound to no core."""
-    return _mask(host, "/sys/devices/virtual/workqueue/cpumask", lasting=True)
-
-
-def _mask(host: Host, name: str, *, lasting: bool) -> Finding:
-    """Look whether a mask of cores, hexadecimal as ``ffff,ffffffff``, leaves ours out."""
-    if not wanted(host):
-        return skipped(NO_CORES)
-    text = host.read(name)
-    if not re.fullmatch(r"[0-9a-f]+(,[0-9a-f]{8})*", text):
-        return skipped(f"this kernel shows no {name}")
-    mask = int(text.replace(",", ""), 16)
-    goal = sum(1 << core for core in kept(host) if mask >> core & 1) or sum(
-        1 << core for core in kept(host)
-    )
-    clean = not any(mask >> core & 1 for core in wanted(host))
-    setting = Setting(Value(name), text if clean else mask_text(goal, text), lasting=lasting)
-    if clean:
-        return ok(f"{text}: none on {_where(host)}", setting)
-    return _moved(host, [setting], f"{text}: {_where(host)} among them")
-
-
-def mask_text(mask: int, like: str) -> str:
-    """Return a mask as the kernel writes it, with as many digits as ``like``."""
-    digits = f"{mask:0{len(like.replace(',', ''))}x}"
-    head = len(digits) % 8
-    groups = [digits[:head]] if head else []
-    groups += [digits[at : at + 8] for at in range(head, len(digits), 8)]
-    return ",".join(groups)
-
-
 def read_governor(host: Host) -> Finding:
     """Look whether the clock stays up."""
     files = [f"{CPU}/cpu{core}/cpufreq/scaling_governor" for core in _concerned(host)]
@@ -262,7 +198,7 @@ def read_governor(host: Host) -> Finding:
     if not settings:
         return skipped("the frequency is not this kernel's to choose (a virtual machine?)")
     governors = sorted({host.read(setting.target.name) for setting in settings})
-    return by_settings(host, f"{', '.join(governors)} on {_where(host)}", *settings)
+    return by_settings(host, f"{', '.join(governors)} on {where(host)}", *settings)
 
 
 def read_frequency(host: Host) -> Finding:
@@ -313,7 +249,7 @@ def read_idle(host: Host) -> Finding:
         return skipped("idle states are not this kernel's to choose (a virtual machine?)")
     if deep:
         names = ", ".join(f"{name} ({exit_us} µs)" for exit_us, name in sorted(deep))
-        return warning(f"{_where(host)} may sleep as deep as {names}", "", *settings)
+        return warning(f"{where(host)} may sleep as deep as {names}", "", *settings)
     return ok(f"none deeper than {IDLE_EXIT_US_MAX} µs", *settings)
 
 
@@ -324,6 +260,29 @@ def read_quota(host: Host) -> Finding:
         return ok("no quota")
     found, _, fix = notice.rpartition("; ")
     return warning(found, fix)
+
+
+def read_allowed(host: Host) -> Finding:
+    """Look whether the service may go to its cores: what AllowedCPUs= leaves of them."""
+    if not wanted(host):
+        return skipped(NO_CORES)
+    service = f"mdsys@{host.needs.instance}.service"
+    feeds = frozenset(core for core, who in host.needs.cores.items() if who.startswith("feed "))
+    online = host.read_set(f"{CPU}/online")
+    found = ""
+    # A strategy's service may lie elsewhere, but the slice is there for all of them.
+    for folder, ours in ((SLICE, wanted(host)), (f"{SLICE}/{service}", feeds)):
+        allowed = cores.unit_cores(folder, root=host.root)
+        if allowed is None:
+            continue
+        unit = folder.rpartition("/")[2]
+        if shut := (ours & online) - allowed:
+            return warning(
+                f"core {set_text(shut)} is none of those of {unit}, {set_text(allowed)}",
+                f"systemctl set-property {unit} AllowedCPUs={set_text(allowed | ours)}",
+            )
+        found = f"{unit} has core {set_text(allowed)}"
+    return ok(found) if found else skipped(f"{service} does not run, or has any core")
 
 
 def read_steal(host: Host) -> Finding:
@@ -372,24 +331,6 @@ CHECKS: Final = (
         read_siblings,
     ),
     Check(
-        "cores.interrupts",
-        "No interrupts of devices",
-        "An interrupt takes microseconds from whoever runs on its core, and evicts its cache.",
-        read_interrupts,
-    ),
-    Check(
-        "cores.new_interrupts",
-        "No interrupts of devices to come",
-        "A card whose driver is loaded later puts its interrupts where this mask says.",
-        read_new_interrupts,
-    ),
-    Check(
-        "cores.workqueues",
-        "No deferred work of the kernel",
-        "What the kernel puts off, as writing pages back, runs on any core of this mask.",
-        read_workqueues,
-    ),
-    Check(
         "cores.governor",
         "Frequency governor",
         "Other governors lower the clock in quiet times, and are late to raise it for the burst.",
@@ -413,6 +354,12 @@ CHECKS: Final = (
         "Quota of the cgroup",
         "A spinning thread uses up any quota, and then stands still for the rest of each period.",
         read_quota,
+    ),
+    Check(
+        "cores.allowed",
+        "Cores of the service (AllowedCPUs)",
+        "A feed whose core is not among them runs unpinned, with all others on what is left.",
+        read_allowed,
     ),
     Check(
         "cores.steal",

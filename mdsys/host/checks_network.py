@@ -9,7 +9,7 @@ from typing import Final
 from mdsys.host import cores
 from mdsys.host.check import Check, Finding, by_settings, ok, skipped, warning
 from mdsys.host.host import Host
-from mdsys.host.settings import NicCoalescing, NicRings, Setting
+from mdsys.host.settings import NicCoalescing, NicRings, Setting, is_card_name
 
 NET: Final = "/sys/class/net"
 RINGS_WANTED: Final = 4096
@@ -20,11 +20,13 @@ NO_ETHTOOL: Final = "not told (is ethtool there? apt install ethtool)"
 
 
 def cards(host: Host) -> list[str]:
-    """Return the interfaces that are a device of this host's, and up."""
+    """Return the interfaces that are a device of this host's, and up, with names to work with."""
     return [
         name
         for name in host.names(NET)
-        if host.exists(f"{NET}/{name}/device") and host.read(f"{NET}/{name}/operstate") != "down"
+        if is_card_name(name)
+        and host.exists(f"{NET}/{name}/device")
+        and host.read(f"{NET}/{name}/operstate") != "down"
     ]
 
 
@@ -79,7 +81,7 @@ def read_drops(host: Host) -> Finding:
         names = [name for name, count in lost.items() if count]
         return warning(
             f"since boot: {found}",
-            "\n".join(f"ethtool -G {name} rx {RINGS_WANTED}" for name in names),
+            "\n".join(NicRings(name).shell(f"rx {RINGS_WANTED}") for name in names),
         )
     return ok(f"none since boot: {', '.join(lost)}")
 

@@ -184,7 +184,7 @@ def _bytes(value: float) -> str:
 
 
 def read_core_dumps(host: Host) -> Finding:
-    """Look whether a crash would put the daemon's memory on a disk."""
+    """Look whether a crash would put a program's memory on a disk."""
     limit = _limit(host, "Max core file size")
     pattern = host.read("/proc/sys/kernel/core_pattern")
     if limit is None:
@@ -301,7 +301,8 @@ CHECKS: Final = (
     Check(
         "secrets.core_dumps",
         "Core dumps",
-        "They hold the daemon's memory, and in it the keys of the venues.",
+        "They hold a program's memory, and in it the keys that it hands to a MarketDataSystem; the "
+        "daemon itself writes none.",
         read_core_dumps,
     ),
     Check(

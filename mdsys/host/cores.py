@@ -33,16 +33,25 @@ def read(path: Path) -> str:
 
 
 def read_set(path: Path) -> frozenset[int]:
-    """Return the numbers of a kernel's list, as ``0-3,8``; none where there is no such list.
+    """Return the numbers of a file that holds a kernel's list; none where it holds no such list.
 
     nohz_full reads ``(null)`` on some kernels when it is empty.
     """
-    text = read(path)
+    return set_of(read(path))
+
+
+def set_of(text: str) -> frozenset[int]:
+    """Return the numbers of a kernel's list, as ``0-3,8``; none where it is no such list.
+
+    No host has CORE_COUNT_MAX of anything: a file that says so says nothing.
+    """
     if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text, re.ASCII):
         return frozenset()
     numbers: set[int] = set()
     for part in text.split(","):
         first, _, last = part.partition("-")
+        if int(last or first) >= CORE_COUNT_MAX:
+            return frozenset()
         numbers.update(range(int(first), int(last or first) + 1))
     return frozenset(numbers)
 
@@ -210,6 +219,18 @@ def _governed(core: int, root: Path) -> str | None:
 def isolated_cores(*, root: Path = _ROOT) -> frozenset[int]:
     """Return the cores that the scheduler leaves alone."""
     return _isolated(list(_cgroups(root)), root)
+
+
+def unit_cores(folder: str, *, root: Path = _ROOT) -> frozenset[int] | None:
+    """Return the cores of a systemd unit, running as ``folder`` below the topmost cgroup.
+
+    None: it does not run, or nothing is said of its cores. Only version 2 has AllowedCPUs=.
+    """
+    for version, mounted, point in _mounts(root):
+        if version == 2 and mounted == _ROOT:
+            there = root / point.lstrip("/") / folder / "cpuset.cpus.effective"
+            return read_set(there) or None
+    return None
 
 
 def quota_notice(*, root: Path = _ROOT) -> str | None:

@@ -198,7 +198,7 @@ class NicRings(Target):
 
     def shell(self, value: str) -> str:
         """Return the command that sets it."""
-        return f"ethtool -G {self.name} {value}"
+        return f"ethtool -G {shlex.quote(self.name)} {value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,7 @@ class NicCoalescing(Target):
 
     def shell(self, value: str) -> str:
         """Return the command that sets it."""
-        return f"ethtool -C {self.name} {value}"
+        return f"ethtool -C {shlex.quote(self.name)} {value}"
 
 
 KINDS: Final[tuple[type[Target], ...]] = (
@@ -296,11 +296,22 @@ def target_of(key: str) -> Target:
     raise ValueError(f"{key!r} is nothing that tune changes")
 
 
+def is_card_name(name: str) -> bool:
+    """Return whether tune changes a network card of that name.
+
+    The kernel allows any 15 bytes but / : and blanks (dev_valid_name of net/core/dev.c). Of these
+    are left out what is no printable ASCII, and what ethtool would take for an option.
+    """
+    return name not in (".", "..") and re.fullmatch(r"(?!-)[!-.0-9;-~]{1,15}", name) is not None
+
+
 def _allowed(kind: type[Target], name: str) -> bool:
     """Return whether tune would ever change it: a state file must not lead anywhere else."""
     if kind in (NicRings, NicCoalescing):
-        return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,14}", name) is not None
+        return is_card_name(name)
     places = ("/proc/sys/", "/proc/irq/", "/sys/") if kind is Value else ("/etc/",)
+    if kind is Folder and name == "/etc":
+        return True
     if kind is HugeMount:  # [memory] dir may lie in any tmpfs
         places = ("/",)
     clean = os.path.normpath(name) == name

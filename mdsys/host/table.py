@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from mdsys.host import checks_cores, checks_memory, checks_network, checks_system, sysctl
+from mdsys.host import (
+    checks_cores,
+    checks_interrupts,
+    checks_memory,
+    checks_network,
+    checks_system,
+    sysctl,
+)
 from mdsys.host.check import APPLY, Check, Finding, examine, ok, warning
 from mdsys.host.host import Host
 from mdsys.host.settings import Setting, Value, setting_file
@@ -63,6 +70,7 @@ def _lasting(host: Host, prefix: str) -> Iterable[Setting]:
 
 NOW: Final[tuple[Check, ...]] = (
     *checks_cores.CHECKS,
+    *checks_interrupts.CHECKS,
     *checks_memory.CHECKS,
     *checks_network.CHECKS,
     *checks_system.CHECKS,

@@ -77,7 +77,15 @@ def load(host: Host) -> list[Entry]:
 def _entries(document: Any) -> list[Entry]:
     if document["version"] != VERSION:
         raise ValueError(f"version {document['version']!r}; this mdsys writes {VERSION}")
-    entries = [Entry(**each) for each in document["entries"]]
+    return _checked([Entry(**each) for each in document["entries"]])
+
+
+def _checked(entries: list[Entry]) -> list[Entry]:
+    """Return what may be remembered, in either direction: never is written what is refused later.
+
+    Raises:
+        ValueError, TypeError: It is not what tune changes, or not as tune notes it.
+    """
     for entry in entries:
         texts = (entry.key, entry.set, entry.boot, "" if entry.was is None else entry.was)
         if not all(isinstance(text, str) for text in texts):
@@ -89,7 +97,15 @@ def _entries(document: Any) -> list[Entry]:
 
 
 def save(host: Host, entries: Sequence[Entry]) -> None:
-    """Write it, on the disk when this returns."""
+    """Write it, on the disk when this returns.
+
+    Raises:
+        HostError: Undo would refuse it; nothing has been written.
+    """
+    try:
+        _checked(list(entries))
+    except (ValueError, TypeError) as error:
+        raise HostError(f"{error}: cannot be remembered, so nothing has been changed") from error
     document = {"version": VERSION, "entries": [asdict(each) for each in entries]}
     text = json.dumps(document, indent=1) + "\n"
     host.store(FILE, StoredFile(text, 0o600, os.geteuid(), os.getegid()))

@@ -161,7 +161,15 @@ def test_the_program_is_compiled_and_whole(stage: Path) -> None:
 def test_another_prefix_reaches_units_and_links(
     stage: Path, repository: Path, wheel: Path, tmp_path: Path
 ) -> None:
-    """A stand-in for pip's part, which is the same: only what is written outside is looked at."""
+    """A stand-in for pip's part, which is the same: only what is written outside is looked at.
+
+    /usr/local is not the program's own, so it means a folder of its own there.
+    """
+    moved = tmp_path / "stage"
+    theirs = moved / "usr/local/bin/theirs"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("precious")
+    place = "/usr/local/lib/mdsys"
     with (tmp_path / "pip.conf").open("w") as file:
         file.write("[install]\nno-deps = true\n")
     made = subprocess.run(
@@ -169,31 +177,38 @@ def test_another_prefix_reaches_units_and_links(
         capture_output=True,
         text=True,
         env={
-            **environment(tmp_path / "stage", "/srv/md-1.0"),
+            **environment(moved, "/usr/local"),
             "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
         },
         check=False,
     )
     assert made.returncode == 0, made.stderr
-    moved = tmp_path / "stage"
     unit = (moved / UNIT).read_text()
-    assert "Environment=PATH=/srv/md-1.0/bin:" in unit
-    assert "AssertFileIsExecutable=/srv/md-1.0/bin/mdsys" in unit
+    assert f"Environment=PATH={place}/bin:" in unit
+    assert re.findall(r"^Assert\w+=(.*)$", unit, re.MULTILINE) == [f"{place}/bin/mdsys"]
+    assert os.access(f"{moved}{place}/bin/mdsys", os.X_OK)
     assert "/opt/mdsys" not in unit
-    assert str((moved / "usr/local/bin/mdsys").readlink()) == "/srv/md-1.0/bin/mdsys"
-    rules = (moved / "srv/md-1.0/share/mdsys/prometheus/mdsys.rules.yml").read_text()
-    assert "runbook_url: file:///srv/md-1.0/share/doc/mdsys/docs/alerts.md#mdsysdown" in rules
+    assert str((moved / "usr/local/bin/mdsys").readlink()) == f"{place}/bin/mdsys"
+    rules = Path(f"{moved}{place}/share/mdsys/prometheus/mdsys.rules.yml").read_text()
+    assert f"runbook_url: file://{place}/share/doc/mdsys/docs/alerts.md#mdsysdown" in rules
     assert "/opt/mdsys" not in rules
 
     (moved / "etc/mdsys/default.toml").write_text("# the operator's\n")
-    gone = install(repository, moved, "--uninstall", prefix="/srv/md-1.0")
+    gone = install(repository, moved, "--uninstall", prefix="/usr/local")
     assert gone.returncode == 0, gone.stderr
     assert {path for path in moved.rglob("*") if not path.is_dir()} == {
-        moved / "etc/mdsys/default.toml"
+        moved / "etc/mdsys/default.toml",
+        theirs,
     }
 
 
-@pytest.mark.parametrize("prefix", ["/", "/usr", "relative", "/opt/../etc", "/opt/a b", "/opt/m/"])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *("/", "/usr", "relative", "/opt/../etc", "/opt/a b", "/opt/m/"),
+        *("/usr/lib", "/usr/local/bin", "/usr/local/bin/mdsys", "/usr/local/"),
+    ],
+)
 def test_a_prefix_that_is_no_folder_of_its_own_is_refused(
     prefix: str, repository: Path, tmp_path: Path
 ) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import resource
 import subprocess
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -152,6 +154,8 @@ def test_the_intruder_is_able_to_do_what_it_is_let_do(stage: Stage) -> None:
         pid = str(sleeper.pid)
         attempts = [("list", f"/proc/{pid}/fd"), ("read", f"/proc/{pid}/environ")]
         attempts += [(verb, pid) for verb in ("trace", "take_fd", "alert", "move")]
+        if resource.getrlimit(resource.RLIMIT_CORE)[1]:
+            attempts += [("allow_core", pid)]
         assert tried(stage, attempts, user=OUTSIDER) == {
             f"{verb} {argument}: {DONE}" for verb, argument in attempts
         }
@@ -270,6 +274,15 @@ def test_no_secret_is_in_any_answer_or_in_what_the_service_manager_hears(stage: 
     assert b"STATUS=" in everything
     assert MARK not in everything
     assert b"s3cret" not in everything
+
+
+def test_no_process_of_the_daemons_leaves_its_memory_in_a_core_dump(stage: Stage) -> None:
+    assert len(stage.pids) >= 2  # the supervisor, and its feed
+    for pid in map(str, stage.pids):
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(r"^Max core file size +0 +0 ", limits, re.MULTILINE), limits
+        assert int(Path(f"/proc/{pid}/coredump_filter").read_text(), 16) == 0
+        assert tried(stage, [("allow_core", pid)], user=DAEMON) == set()
 
 
 def test_the_search_finds_a_secret_where_there_is_one(stage: Stage) -> None:

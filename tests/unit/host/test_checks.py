@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mdsys.host import checks_cores, sysctl
+from mdsys.host import checks_cores, checks_interrupts, sysctl
 from mdsys.host.check import Status, examine
 from mdsys.host.checks_system import judge_python
 from mdsys.host.host import Host
@@ -36,6 +36,7 @@ class Bad:
 
 FAILURE = Status.FAILURE
 HUGETLBFS = {"memory_dir": Path("/dev/hugepages")}
+SLICE = "/sys/fs/cgroup/mdsys.slice"
 STATE1 = f"{CPU}/cpu2/cpuidle/state1/disable"
 BADS = [
     Bad("cores.present", {f"{CPU}/present": "0-2"}, "no core 3", "name others", FAILURE),
@@ -83,6 +84,23 @@ BADS = [
         "echo 0-1 > /proc/irq/24/smp_affinity_list",
     ),
     Bad(
+        "cores.irqbalance",
+        {"/proc/88/comm": "irqbalance", f"{CPU}/isolated": "2", f"{CPU}/nohz_full": "(null)"},
+        "irqbalance may move interrupts to core 3",
+        "echo IRQBALANCE_BANNED_CPULIST=2-3 >> /etc/default/irqbalance && systemctl restart",
+    ),
+    Bad(
+        "cores.irqbalance",
+        {
+            "/proc/88/comm": "irqbalance",
+            "/proc/88/environ": "LANG=C\0IRQBALANCE_BANNED_CPULIST=0,2\0",
+            "/etc/sysconfig/irqbalance": "",
+            f"{CPU}/cpu2/topology/thread_siblings_list": "1-2",
+        },
+        "to core 3",
+        "echo IRQBALANCE_BANNED_CPULIST=0-3 >> /etc/sysconfig/irqbalance",
+    ),
+    Bad(
         "cores.new_interrupts",
         {"/proc/irq/default_smp_affinity": "f"},
         "f: core 2-3 among",
@@ -109,6 +127,18 @@ BADS = [
     Bad("cores.idle", {STATE1: "0"}, "as deep as C6 (133 µs)", f"echo 1 > {STATE1}"),
     Bad(
         "cores.quota", {"/sys/fs/cgroup/cpu.max": "200000 100000"}, "may use 2 cores'", "CPUQuota="
+    ),
+    Bad(
+        "cores.allowed",
+        {f"{SLICE}/cpuset.cpus.effective": "0-2"},
+        "core 3 is none of those of mdsys.slice, 0-2",
+        "systemctl set-property mdsys.slice AllowedCPUs=0-3",
+    ),
+    Bad(
+        "cores.allowed",
+        {f"{SLICE}/mdsys@default.service/cpuset.cpus.effective": "0-1"},
+        "core 2 is none of those of mdsys@default.service, 0-1",
+        "systemctl set-property mdsys@default.service AllowedCPUs=0-2",
     ),
     Bad("cores.steal", {"/proc/stat": "cpu  0 0 0 900 0 0 0 100 0 0"}, "10.00%", "bare metal"),
     Bad(
@@ -180,7 +210,7 @@ BADS = [
     Bad("network.rings", card={"rings": 256}, found="256 of at most 1024", fix="-G eth0 rx 1024"),
     Bad(
         "network.coalescing",
-        card={"adaptive": "on"},
+        card={"adaptive": "on", "usecs": 8},  # which would do, but that the card goes by its own
         found="adaptive-rx on",
         fix="ethtool -C eth0 adaptive-rx off rx-usecs 0",
     ),
@@ -225,6 +255,7 @@ BADS = [
     ),
     Bad("system.group", {"/etc/group": "root:x:0:"}, "no group mdsys", "groupadd --system mdsys"),
     Bad("system.group", {"/proc/self/status": status(1000)}, "not in it", "usermod -aG mdsys"),
+    Bad("system.group", {"/proc/self/status": status(9901)}, "not in it", "usermod -aG mdsys"),
     Bad(
         "boot.sysctl",
         {"/etc/sysctl.d/60-mdsys.conf": None},
@@ -368,7 +399,7 @@ def test_lists_of_the_command_line_are_read_as_the_kernel_does(
     ],
 )
 def test_mask_is_written_as_the_kernel_writes_it(mask: int, like: str, text: str) -> None:
-    assert checks_cores.mask_text(mask, like) == text
+    assert checks_interrupts.mask_text(mask, like) == text
 
 
 def test_sibling_that_is_isolated_and_empty_disturbs_nobody(tmp_path: Path) -> None:
@@ -412,6 +443,101 @@ def test_program_that_holds_cores_awake_is_as_good_as_no_deep_sleep(tmp_path: Pa
     assert host.result("cores.idle").finding.status is Status.WARNING
 
 
+@pytest.mark.parametrize(
+    ("environ", "files", "found"),
+    [
+        ("", {}, "leaves core 2-3 alone"),  # what is isolated or tickless is not touched
+        ("", {f"{CPU}/isolated": ""}, "leaves"),
+        ("", {f"{CPU}/nohz_full": "(null)"}, "leaves"),
+        ("IRQBALANCE_BANNED_CPULIST=2-3", {}, "leaves"),
+        ("IRQBALANCE_BANNED_CPULIST='2,3'", {}, "leaves"),
+        ("IRQBALANCE_BANNED_CPULIST=2", {}, "to core 3"),
+        ("IRQBALANCE_BANNED_CPULIST=", {}, "leaves"),
+        ("XIRQBALANCE_BANNED_CPULIST=1", {}, "leaves"),
+        ("IRQBALANCE_BANNED_CPUS=00000000,0000000C", {}, "leaves"),
+        ("IRQBALANCE_BANNED_CPUS=4", {}, "to core 3"),
+        ("IRQBALANCE_BANNED_CPUS=4\0IRQBALANCE_BANNED_CPULIST=2-3", {}, "leaves"),
+        ("IRQBALANCE_BANNED_CPUS=none", {}, "to core 2-3"),
+        ("IRQBALANCE_BANNED_CPULIST=0-9999", {}, "to core 2-3"),
+        ("", {"/etc/default/irqbalance": "IRQBALANCE_BANNED_CPULIST=2"}, "leaves"),
+        (None, {"/etc/default/irqbalance": 'IRQBALANCE_BANNED_CPULIST="2"'}, "to core 3"),
+        (None, {"/etc/sysconfig/irqbalance": "#IRQBALANCE_BANNED_CPULIST=2"}, "leaves"),
+        (
+            None,
+            {
+                "/usr/lib/irqbalance/defaults.env": "IRQBALANCE_BANNED_CPULIST=0",
+                "/etc/default/irqbalance": "IRQBALANCE_BANNED_CPULIST=2-3",
+            },
+            "leaves",
+        ),
+        (None, {}, "leaves"),
+    ],
+)
+def test_irqbalance_is_kept_off_by_its_environment_or_by_isolation(
+    tmp_path: Path, environ: str | None, files: Mapping[str, str | None], found: str
+) -> None:
+    host = fake(tmp_path)
+    host.change({"/proc/88/comm": "irqbalance", **files})
+    if environ is not None:  # shown to root alone
+        host.path("/proc/88/environ").write_text(environ)
+    assert found in host.result("cores.irqbalance").finding.found
+
+
+@pytest.mark.parametrize(
+    ("files", "found", "status"),
+    [
+        (
+            {f"{SLICE}/mdsys@default.service/cpuset.cpus.effective": None},
+            "mdsys.slice has core 0-3",
+            Status.OK,
+        ),
+        (
+            {f"{SLICE}/cpuset.cpus.effective": None},
+            "mdsys@default.service has core 1-3",
+            Status.OK,
+        ),
+        # A reader's core is for the slice; the daemon itself does not go there.
+        (
+            {f"{SLICE}/mdsys@default.service/cpuset.cpus.effective": "2"},
+            "mdsys@default.service has core 2",
+            Status.OK,
+        ),
+        # A core that is offline is in no cpuset, which is another finding.
+        (
+            {f"{SLICE}/cpuset.cpus.effective": "0-2", f"{CPU}/online": "0-2"},
+            "mdsys@default.service has core 1-3",
+            Status.OK,
+        ),
+        (
+            {"/proc/self/mountinfo": "31 23 0:28 /x /sys/fs/cgroup rw - cgroup2 cgroup2 rw"},
+            "does not run",
+            Status.SKIPPED,
+        ),
+        (
+            {"/proc/self/mountinfo": "31 23 0:28 / /sys/fs/cgroup rw - cgroup cgroup rw,cpu"},
+            "does not run",
+            Status.SKIPPED,
+        ),
+    ],
+)
+def test_cores_of_the_service_are_those_of_its_cgroup_and_of_its_slice(
+    tmp_path: Path, files: Mapping[str, str | None], found: str, status: Status
+) -> None:
+    host = fake(tmp_path)
+    host.change(files)
+    result = host.result("cores.allowed").finding
+    assert found in result.found
+    assert result.status is status
+
+
+def test_service_of_another_instance_is_not_looked_at(tmp_path: Path) -> None:
+    host = fake(tmp_path)
+    host.change({f"{SLICE}/mdsys@default.service/cpuset.cpus.effective": "0"})
+    assert host.result("cores.allowed").finding.status is Status.WARNING
+    host = replace(host, needs=replace(NEEDS, instance="eu"))
+    assert host.result("cores.allowed").finding.found == "mdsys.slice has core 0-3"
+
+
 # ---- memory ------------------------------------------------------------------------------------
 
 
@@ -434,6 +560,12 @@ def test_pages_are_counted_segment_by_segment_beside_those_that_others_use(tmp_p
         host.change({f"{POOL}/free_hugepages": str(free)})
         result = host.result("memory.pages")
         assert result.fix == ("" if wanted is None else f"sysctl -w vm.nr_hugepages={wanted}")
+    host.change({f"{POOL}/resv_hugepages": "1", f"{POOL}/free_hugepages": "2"})  # another's
+    assert host.result("memory.pages").fix == "sysctl -w vm.nr_hugepages=66"
+    host.path("/dev/hugepages").mkdir(parents=True)
+    with host.path("/dev/hugepages/mdsys.default.a").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, 2 << 20)
+    assert host.result("memory.pages").fix == "sysctl -w vm.nr_hugepages=65", "our own"
 
 
 def test_segments_of_the_living_and_the_stopped_are_no_finding(tmp_path: Path) -> None:
@@ -526,6 +658,37 @@ def test_capability_stands_above_the_limit(tmp_path: Path, check: str, bit: int)
     assert finding.status is Status.OK
     (setting,) = finding.settings  # root, who has no limits, sets those of others
     assert "@mdsys - memlock unlimited\n" in setting.wanted
+
+
+def test_rings_that_are_larger_than_wanted_are_kept(tmp_path: Path) -> None:
+    host = fake(tmp_path)
+    host.card.update(rings=8192, rings_max=8192)
+    finding = host.result("network.rings").finding
+    assert finding.status is Status.OK
+    assert [setting.wanted for setting in finding.settings] == ["rx 8192"]
+
+
+def test_root_need_not_be_in_the_group(tmp_path: Path) -> None:
+    host = fake(tmp_path)
+    host.change({"/proc/self/status": status(1000).replace("\t1000", "\t0")})
+    assert host.result("system.group").finding.found == "mdsys (990); root reads anyway"
+
+
+def test_mount_that_covers_another_is_the_one_that_counts(tmp_path: Path) -> None:
+    host = fake(tmp_path)
+    covered, covering = (f"tmpfs /dev/shm tmpfs rw,huge={each} 0 0" for each in ("never", "advise"))
+    host.change({"/proc/self/mounts": f"{covered}\n{covering}"})
+    assert host.result("memory.pages").finding.status is Status.OK
+    host.change({"/proc/self/mounts": f"{covering}\n{covered}"})
+    assert host.result("memory.pages").finding.status is Status.WARNING
+
+
+def test_card_that_is_down_is_not_looked_at(tmp_path: Path) -> None:
+    host = fake(tmp_path)
+    host.card.update(rings=256)
+    host.change({f"{NET}/operstate": "down"})
+    for check in ("network.rings", "network.coalescing", "network.drops"):
+        assert host.result(check).finding.status is Status.SKIPPED
 
 
 def test_cores_near_any_of_the_cards_are_near(tmp_path: Path) -> None:

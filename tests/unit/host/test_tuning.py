@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import shlex
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -14,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mdsys.errors import HostError, NoPermission
 from mdsys.host import sysctl, table, tune_state, tuning
 from mdsys.host.check import Status, examine
-from mdsys.host.host import Host
+from mdsys.host.host import Host, StoredFile
 from mdsys.host.settings import sysctl_path, target_of
 from mdsys.host.table import AT_BOOT, CHECKS, SYSFS_FILE
 from mdsys.host.tuning import Step, apply, changes, undo
@@ -116,6 +117,14 @@ def test_second_apply_remembers_what_was_before_the_first(tmp_path: Path) -> Non
     assert state_of(host) == before
 
 
+def test_what_holds_for_this_boot_only_is_in_no_file(tmp_path: Path) -> None:
+    host = bad(tmp_path)
+    every(apply(host))
+    assert host.read(f"{CPU}/cpu1/online") == "0"
+    assert "/online" not in host.read(SYSFS_FILE)
+    assert "cpuidle" in host.read(SYSFS_FILE)
+
+
 # ---- any host ----------------------------------------------------------------------------------
 
 NUMBERS = st.integers(-1, 1 << 40).map(str)
@@ -163,6 +172,15 @@ def test_undo_brings_any_host_back_to_the_byte(
     assert changes(host) == []
     assert not [step for step in undo(host) if step.problem]
     assert state_of(host) == before
+
+
+def test_host_without_an_etc_is_brought_back_too(tmp_path: Path) -> None:
+    host = FakeHost(tmp_path)
+    host.change({"/proc/sys/vm/swappiness": "60", "/var/lib/x": ""})
+    before = host.tree()
+    assert "/etc" in {step.target.name for step in apply(host)}
+    assert not [step for step in undo(host) if step.problem]
+    assert host.tree() == before
 
 
 # ---- killed ------------------------------------------------------------------------------------
@@ -267,6 +285,14 @@ def test_undo_killed_at_any_moment_can_be_run_again(
         assert not host.exists(tune_state.FILE)
         moment += 1
     assert moment > 20
+
+
+def test_file_is_on_the_disk_before_it_takes_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with killed_at(1_000, monkeypatch) as calls:
+        FakeHost(tmp_path).store("/file", StoredFile("new", 0o644, os.geteuid(), os.getegid()))
+    assert calls[-3:] == ["fsync", "replace", "fsync"]  # the folder's names, at last
 
 
 def test_all_is_remembered_before_anything_is_changed(
@@ -393,6 +419,78 @@ def test_apply_after_a_reboot_remembers_what_that_boot_had(tmp_path: Path) -> No
         "it was right, so the first is remembered"
     )
     assert host.read(sysctl.PLACE).startswith("vm.swappiness = 100"), "files outlive boots"
+
+
+# ---- whatever things are called ----------------------------------------------------------------
+
+CARD_BYTES = st.binary(min_size=1, max_size=15).filter(
+    lambda name: not set(name) & set(b"/:\0\t\n\v\f\r ") and name not in (b".", b"..")
+)
+"""What the kernel lets a network card be called (dev_valid_name)."""
+
+
+@given(card=CARD_BYTES)
+@example(card=b"-G")
+@example(card=b"a;reboot")
+@example(card=b"wan\xff")
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_card_of_any_name_is_remembered_and_brought_back_or_left_alone(
+    tmp_path_factory: pytest.TempPathFactory, card: bytes
+) -> None:
+    host = few(tmp_path_factory.mktemp("host"))
+    folder = os.path.join(os.fsencode(host.path("/sys/class/net")), card)  # noqa: PTH118 - bytes
+    os.makedirs(os.path.join(folder, b"device"))  # noqa: PTH103, PTH118
+    host.card.update(rings=256, adaptive="on")
+    before = dict(host.card)
+    every(apply(host))
+    entries = tune_state.load(host)
+    name = os.fsdecode(card)
+    assert (host.card != before) == (f"nic-rings:{name}" in {each.key for each in entries})
+    if name.isascii() and name.isprintable() and not name.startswith("-"):
+        assert host.card != before
+    for each in entries:
+        if each.target.kind.startswith("nic"):
+            command = each.target.shell(each.set)
+            words = shlex.split(command)
+            assert words[2] == name
+            assert command == shlex.join(words), "a name means nothing to the plan's shell"
+            assert not name.startswith("-"), "nor to ethtool"
+    assert not [step for step in undo(host) if step.problem]
+    assert host.card == before
+
+
+KEYS = st.one_of(
+    st.text(max_size=20),
+    st.tuples(
+        st.sampled_from(["value", "file", "folder", "huge", "nic-rings", "nic-coalescing"]),
+        st.sampled_from(["", "/", "/sys/", "/proc/irq/", "/etc", "/etc/", "/mnt/", "eth"]),
+        st.text(st.characters(codec=None), max_size=8) | st.sampled_from(["../x", "a/b", "0", ""]),
+    ).map(lambda parts: f"{parts[0]}:{parts[1]}{parts[2]}"),
+)
+VALUES = st.text(max_size=8) | st.builds("{:o} {} {}\n{}".format, *[st.integers(0, 99)] * 3, KEYS)
+ENTRIES = st.lists(
+    st.builds(tune_state.Entry, KEYS, st.none() | VALUES, VALUES, st.text(max_size=4)), max_size=4
+)
+
+
+@given(entries=ENTRIES)
+@example(entries=[tune_state.Entry("nic-rings:a:b", "rx 1", "rx 2", "")])
+@example(entries=[tune_state.Entry("folder:/etc", None, "there", "")])
+@example(entries=[tune_state.Entry("value:/sys/x", "1", "\udcff", "")] * 2)
+@settings(max_examples=100, deadline=None)
+def test_whatever_is_remembered_can_be_recalled(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[tune_state.Entry]
+) -> None:
+    host = FakeHost(tmp_path_factory.getbasetemp() / "recalled")
+    old = [tune_state.Entry("value:/sys/old", "1", "2", "boot")]
+    with tune_state.held(host):
+        tune_state.save(host, old)
+        expected = entries
+        try:
+            tune_state.save(host, entries)
+        except HostError:
+            expected = old
+        assert tune_state.load(host) == expected
 
 
 # ---- the memory of it --------------------------------------------------------------------------
