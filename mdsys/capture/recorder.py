@@ -92,18 +92,18 @@ class _FeedTape:
         self._lost_told = 0
         try:
             answer, fds = ask(connection, {"op": "record", "feed": feed}, fd_count=1)
+            try:
+                if len(fds) != 1 or fcntl.fcntl(fds[0], fcntl.F_GET_SEALS) & _SEALS != _SEALS:
+                    raise HostError(f"the daemon gave no ring for feed {feed}")
+                self.ring = CaptureRing(mmap.mmap(fds[0], os.fstat(fds[0]).st_size))
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            self._note(answer)
+            self.feed_count = answer["feeds"]
         except BaseException:
             connection.close()
             raise
-        try:
-            if len(fds) != 1 or fcntl.fcntl(fds[0], fcntl.F_GET_SEALS) & _SEALS != _SEALS:
-                raise HostError(f"the daemon gave no ring for feed {feed}")
-            self.ring = CaptureRing(mmap.mmap(fds[0], os.fstat(fds[0]).st_size))
-        finally:
-            for fd in fds:
-                os.close(fd)
-        self._note(answer)
-        self.feed_count = answer["feeds"]
 
     def _note(self, answer: dict[str, Any]) -> None:
         self._head = {

@@ -13,7 +13,9 @@ from mdsys.feed.venue import Limits, Window
 from mdsys.sim.client import SimClient
 from mdsys.sim.meter import Meter
 
-# How often it looks at the clock: what arrives is known to have come since the last look.
+# How often it looks at the clock: what arrives is known to have come since the last look but one.
+# In a turn of the loop the sockets that are ready are found before the look, and what is late to be
+# heard came while they were served; what the turn before the last look has not found came later.
 LOOK_S = 0.005
 
 
@@ -41,7 +43,7 @@ class Police:
         self.found: list[BrokenLimit] = []
         self._limits = limits
         self._accuse = accuse
-        self._looked = time.monotonic()
+        self._looked = self._earliest = time.monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._sockets: dict[SimClient, Meter] = {}
         self._messages = _meters(limits.address_messages)
@@ -51,7 +53,7 @@ class Police:
 
     def watch(self) -> None:
         """Begin to look at the clock."""
-        self._looked = time.monotonic()
+        self._earliest, self._looked = self._looked, time.monotonic()
         self._timer = asyncio.get_running_loop().call_later(LOOK_S, self.watch)
 
     def rest(self) -> None:
@@ -84,7 +86,7 @@ class Police:
             ("messages", meter),
             ("address_messages", self._messages[client.address]),
         ):
-            broken = counted.add(1, self._looked, now)
+            broken = counted.add(1, self._earliest, now)
             if broken is not None:
                 self._accuse(client, what, _above(broken))
 
@@ -112,7 +114,7 @@ class Police:
 
     def rest_weight(self, address: str, weight: int) -> int | None:
         """Count a REST request; return seconds to wait when it is one too many."""
-        broken = self._weights[address].add(weight, self._looked, time.monotonic())
+        broken = self._weights[address].add(weight, self._earliest, time.monotonic())
         if broken is None:
             return None
         self.found.append(BrokenLimit("rest_weight", 0, _above(broken)))
@@ -123,7 +125,7 @@ class Police:
         return self._weights[address].used(time.monotonic())
 
     def _attempt(self, client: SimClient, what: str, meter: Meter) -> bool:
-        broken = meter.add(1, self._looked, time.monotonic())
+        broken = meter.add(1, self._earliest, time.monotonic())
         if broken is not None:
             self.note(client, what, _above(broken))
         return broken is not None

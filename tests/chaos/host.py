@@ -7,6 +7,7 @@ native/include/mdsys/atomic.h calls tests/chaos/host.c; everywhere else it is no
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import shutil
@@ -34,6 +35,12 @@ def build() -> tuple[Path, Path]:
         AssertionError: It does not compile.
     """
     BUILD.mkdir(parents=True, exist_ok=True)
+    with (BUILD / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of two runs one compiles
+        return _build()
+
+
+def _build() -> tuple[Path, Path]:
     library = BUILD / "host.so"
     _run(
         *("gcc", "-std=c17", "-D_GNU_SOURCE", "-Dstatic_assert=_Static_assert", "-O2", "-Wall"),

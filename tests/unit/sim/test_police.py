@@ -7,7 +7,8 @@ import json
 from collections.abc import Coroutine
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from websockets.asyncio.client import ClientConnection
@@ -15,11 +16,18 @@ from websockets.asyncio.client import connect as websockets_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from mdsys.feed.venue import Limits, Window
-from mdsys.sim import RandomMarket, Simulator, dialects
+from mdsys.sim import RandomMarket, Simulator, dialects, police
+from mdsys.sim.client import SimClient
 from tests.simulators import Toy
 
 connect = partial(websockets_connect, compression=None, close_timeout=0.05)
 MARKET = RandomMarket(3, rate=1)
+
+
+class Address:
+    """All that is asked of a client."""
+
+    address = "127.0.0.1"
 
 
 def run(program: Coroutine[Any, Any, None]) -> None:
@@ -73,6 +81,39 @@ def test_one_message_too_many_in_a_second_closes_and_is_proven(venue: str, most:
             assert (broken.what, broken.connection) == ("messages", 1)
             assert broken.words == f"more than {most} within 1 s"
             assert told == [f"connection 1: broke messages: more than {most} within 1 s"]
+
+    run(program())
+
+
+@pytest.mark.parametrize(("last_s", "accused"), [(1.006, 0), (0.9, 1)])
+def test_message_that_came_while_others_were_served_is_not_dated_after_that(
+    monkeypatch: pytest.MonkeyPatch, last_s: float, accused: int
+) -> None:
+    async def program() -> None:
+        now_s = 0.0
+        monkeypatch.setattr(police, "time", SimpleNamespace(monotonic=lambda: now_s))
+        found: list[str] = []
+        limits = Limits(messages=(Window(2, 1.0),))
+        watch = police.Police(limits, lambda _, __, words: found.append(words))
+        client = cast(SimClient, Address())
+
+        def look(*times_s: float) -> None:
+            nonlocal now_s
+            for each in times_s:
+                now_s = each
+                watch.watch()
+
+        look(0.0, 0.005)
+        # The message comes at 0.006, right after the sockets were looked at. 300 ms pass over
+        # others; then the clock is looked at, and then the sockets again.
+        look(0.306)
+        watch.heard(client, control=False)
+        look(0.5, 0.505, 0.51)
+        watch.heard(client, control=False)
+        look(last_s - 0.01, last_s - 0.005, last_s)
+        watch.heard(client, control=False)
+        watch.rest()
+        assert len(found) == accused
 
     run(program())
 
