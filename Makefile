@@ -9,6 +9,9 @@ DESTDIR ?=
 PREFIX ?= /opt/mdsys
 EXTRAS ?= daemon,top
 export PYTHON
+# Hundreds of programs are started here: each would compile mdsys anew where an image forbids that
+# bytecode is kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 VENV := .venv/.installed
@@ -34,10 +37,10 @@ demo: build ## simulated venue, daemon and consumer, with a live table
 	@$(BIN)/mdsys demo $(ARGS)
 
 # One worker more than two cores can feed: many tests wait. A file stays in one worker, and so do
-# the daemons that its tests share.
+# the daemons that its tests share; the files come in the order that tests/conftest.py gives them.
 test: build ## the whole test suite; ARGS="-k ring" picks
 	@tools/prerequisites test >/dev/null
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: build ## 50,000 symbols and feeds killed at random; ARGS="--minutes 10 --seed 1"
 	@tools/prerequisites test >/dev/null

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -26,9 +29,17 @@ COMPILERS = {("gcc", "c"): "gcc", ("gcc", "c++"): "g++", ("clang", "c"): "clang"
 COMPILERS[("clang", "c++")] = "clang++"
 
 
+SCRATCH = "MDSYS_TEST_SCRATCH"
+"""Names the folder of the programs that all workers of a run share (tests/conftest.py)."""
+
+
 @functools.cache
-def _scratch() -> tempfile.TemporaryDirectory[str]:
+def _own_scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="mdsys-native-")  # gone with the interpreter
+
+
+def _scratch() -> Path:
+    return Path(os.environ.get(SCRATCH) or _own_scratch().name)
 
 
 @functools.cache
@@ -41,7 +52,7 @@ def compile_program(
     include: Path = INCLUDE,
     link: bool = True,
 ) -> Path:
-    """Compile one file; once a session for the same arguments.
+    """Compile one file; once a run for the same arguments, whichever worker asks first.
 
     Args:
         source: A .c file.
@@ -57,7 +68,6 @@ def compile_program(
     program = COMPILERS[cc, language]
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed")
-    out = Path(tempfile.mkdtemp(dir=_scratch().name)) / source.stem
     command = [
         program,
         f"-x{language}",
@@ -69,12 +79,19 @@ def compile_program(
         f"-I{SOURCES}",
         *flags,
         *(["-pthread"] if link else ["-c"]),
-        "-o",
-        str(out),
         str(source),
     ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, f"{' '.join(command)}\n{result.stderr}"
+    folder = _scratch() / hashlib.sha256(repr(command).encode()).hexdigest()[:16]
+    folder.mkdir(exist_ok=True)
+    out = folder / source.stem
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not out.exists():
+            made = folder / "made"
+            command += ["-o", str(made)]
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert result.returncode == 0, f"{' '.join(command)}\n{result.stderr}"
+            made.rename(out)
     return out
 
 
@@ -84,7 +101,7 @@ def patched_include(header: str, replacements: Mapping[str, str]) -> Path:
     Every text to be replaced must stand there exactly once, so that a test which shows what a line
     is good for fails when that line moves, instead of testing nothing.
     """
-    copy = Path(tempfile.mkdtemp(dir=_scratch().name)) / "include"
+    copy = Path(tempfile.mkdtemp(dir=_scratch())) / "include"
     shutil.copytree(INCLUDE, copy)
     path = copy / "mdsys" / header
     text = path.read_text()
@@ -109,7 +126,7 @@ def sanitizer_flags(cc: str, sanitizer: str) -> tuple[str, ...]:
 def _sanitizer_works(cc: str, flags: tuple[str, ...]) -> bool:
     if shutil.which(cc) is None:
         return False
-    out = Path(tempfile.mkdtemp(dir=_scratch().name)) / "probe"
+    out = Path(tempfile.mkdtemp(dir=_scratch())) / "probe"
     compiled = subprocess.run(
         [cc, *flags, "-x", "c", "-o", str(out), "-"],
         input="int main(void) { return 0; }",

@@ -13,7 +13,7 @@ import pytest
 
 import mdsys
 from mdsys.cli import main as cli
-from mdsys.config import load
+from mdsys.config_file import load
 from mdsys.errors import ConfigError
 from tests.daemons import instance
 from tests.simulated import (

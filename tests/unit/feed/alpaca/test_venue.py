@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mdsys import config
+from mdsys import config_file
 from mdsys._decode import DECODERS
 from mdsys.errors import ProtocolError
 from mdsys.feed.alpaca.venue import ALPACA, AlpacaTalk
@@ -113,9 +113,9 @@ def test_it_opens_once() -> None:
 
 def test_configuration_without_channels_asks_for_no_book_which_stocks_do_not_have() -> None:
     venue = {"name": "alpaca", "symbols": ["AAPL"], "credentials": ["a"]}
-    assert config.parse({"venue": [venue]}).venues[0].channels == ("trade", "quote")
+    assert config_file.parse({"venue": [venue]}).venues[0].channels == ("trade", "quote")
     crypto = {**venue, "channels": ["trade", "book"]}
-    assert config.parse({"venue": [crypto]}).venues[0].channels == ("trade", "book")
+    assert config_file.parse({"venue": [crypto]}).venues[0].channels == ("trade", "book")
 
 
 def test_channels_are_the_venues_lists() -> None:

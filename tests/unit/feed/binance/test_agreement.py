@@ -210,14 +210,14 @@ def spoilt(draw: st.DrawFn) -> bytes:
 
 @pytest.mark.parametrize("futures", [False, True], ids=["spot", "usdm"])
 class TestBothAgree:
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(frames=st.lists(messages(), min_size=1, max_size=4))
     def test_on_generated_frames(self, futures: bool, frames: list[bytes]) -> None:
         both = BothDecoders(futures=futures, depth=64)
         for frame in frames:
             both.decode(frame)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(frame=spoilt())
     @example(frame=b'{"\\u0065":"kline"}')
     @example(frame=b'{"e":"\\ud800"}')

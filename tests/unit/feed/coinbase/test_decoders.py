@@ -636,7 +636,7 @@ def written(frames: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[list
     return st.lists(text, min_size=1, max_size=8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(frames=written(exchange_frames))
 def test_generated_frames_of_the_exchange_get_one_answer(frames: list[bytes]) -> None:
     both = exchange(symbols={**ONE_BOOK, "A\\B": SymbolInfo(4), "币安-USD": SymbolInfo(5)})
@@ -644,7 +644,7 @@ def test_generated_frames_of_the_exchange_get_one_answer(frames: list[bytes]) ->
         both.decode(frame)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(frames=written(advanced_frames))
 def test_generated_frames_of_advanced_trade_get_one_answer(frames: list[bytes]) -> None:
     both = advanced(symbols={**ONE_BOOK, "BTC-PERP-INTX": SymbolInfo(3)})

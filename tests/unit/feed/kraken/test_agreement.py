@@ -211,14 +211,14 @@ def spoilt(draw: st.DrawFn, *, v1: bool) -> bytes:
 
 @VERSIONS
 class TestBothAgree:
-    @settings(max_examples=120, deadline=None)
+    @settings(max_examples=80, deadline=None)
     @given(data=st.data())
     def test_on_generated_frames(self, v1: bool, data: st.DataObject) -> None:
         both = BothDecoders(v1=v1)
         for frame in data.draw(st.lists(MESSAGES[v1], min_size=1, max_size=4)):
             both.decode(frame)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(data=st.data())
     def test_on_spoilt_frames(self, v1: bool, data: st.DataObject) -> None:
         BothDecoders(v1=v1).decode(data.draw(spoilt(v1=v1)))
