@@ -10,7 +10,7 @@ from typing import Final
 
 from mdsys.host import cores
 from mdsys.host.check import Check, Finding, by_settings, failure, ok, skipped, warning
-from mdsys.host.cores import set_text
+from mdsys.host.cores import cores_text, set_text
 from mdsys.host.host import Host
 from mdsys.host.settings import Setting, Value
 
@@ -21,6 +21,9 @@ STEAL_SHARE_MAX: Final = 0.001
 SLICE: Final = "mdsys.slice"
 """Of the units: all services of mdsys are in it."""
 NO_CORES: Final = "no cores are named: give --config FILE with [feeds] cores"
+NO_REST: Final = (
+    "no core is left for everything else: name fewer in [feeds] cores and [consumer.cores]"
+)
 
 
 def wanted(host: Host) -> frozenset[int]:
@@ -54,7 +57,12 @@ def _concerned(host: Host) -> list[int]:
 
 def where(host: Host) -> str:
     """Return what these cores are called in a finding."""
-    return f"core {set_text(wanted(host))}" if wanted(host) else "any core"
+    return cores_text(wanted(host)) if wanted(host) else "any core"
+
+
+def _do(numbers: frozenset[int], one: str, more: str) -> str:
+    """Return what cores do: ``core 3 is``, ``cores 2-3 are``."""
+    return f"{cores_text(numbers)} {one if len(numbers) == 1 else more}"
 
 
 def read_present(host: Host) -> Finding:
@@ -65,28 +73,25 @@ def read_present(host: Host) -> Finding:
     present, online = (host.read_set(f"{CPU}/{name}") for name in ("present", "online"))
     if absent := ours - present:
         return failure(
-            f"this host has no core {set_text(absent)}; it has {set_text(present)}",
+            f"this host has no {cores_text(absent)}; it has {set_text(present)}",
             "name others in [feeds] cores and [consumer.cores]",
         )
     if offline := ours - online:
         commands = (f"echo 1 > {CPU}/cpu{core}/online" for core in sorted(offline))
-        return failure(f"core {set_text(offline)} is offline", "\n".join(commands))
+        return failure(f"{_do(offline, 'is', 'are')} offline", "\n".join(commands))
+    if not kept(host):
+        return warning("nothing is left to the system and the supervisor", NO_REST)
     if 0 in ours:
         return warning(
             f"core 0 is {host.needs.cores[0]}'s, and the kernel's own work is done there",
             "name another in [feeds] cores or [consumer.cores]",
         )
-    if not kept(host):
-        return warning(
-            "every core is pinned to: nothing is left to the system and the supervisor",
-            "name fewer in [feeds] cores and [consumer.cores]",
-        )
-    return ok(f"core {set_text(ours)}, online; {set_text(kept(host))} for everything else")
+    return ok(f"{cores_text(ours)}, online; {set_text(kept(host))} for everything else")
 
 
 def _boot_fix(host: Host) -> str:
     line = kernel_arguments(host)
-    return f"boot with {line}; mdsys tune plan shows where" if line else NO_CORES
+    return f"boot with {line}; mdsys tune plan shows where" if line else NO_REST
 
 
 def read_isolated(host: Host) -> Finding:
@@ -94,8 +99,8 @@ def read_isolated(host: Host) -> Finding:
     if not wanted(host):
         return skipped(NO_CORES)
     if shared := wanted(host) - isolated(host):
-        return warning(f"core {set_text(shared)} is not isolated", _boot_fix(host))
-    return ok(f"core {set_text(wanted(host))} is isolated")
+        return warning(f"{_do(shared, 'is', 'are')} not isolated", _boot_fix(host))
+    return ok(f"{_do(wanted(host), 'is', 'are')} isolated")
 
 
 def read_tickless(host: Host) -> Finding:
@@ -105,8 +110,8 @@ def read_tickless(host: Host) -> Finding:
     if not host.exists(f"{CPU}/nohz_full"):
         return skipped("this kernel is built without CONFIG_NO_HZ_FULL")
     if ticking := wanted(host) - host.read_set(f"{CPU}/nohz_full"):
-        return warning(f"core {set_text(ticking)} keeps its timer tick", _boot_fix(host))
-    return ok(f"no tick on core {set_text(wanted(host))} while one thread runs")
+        return warning(f"{_do(ticking, 'keeps its', 'keep their')} timer tick", _boot_fix(host))
+    return ok(f"no tick on {where(host)} while one thread runs")
 
 
 def read_rcu(host: Host) -> Finding:
@@ -116,8 +121,8 @@ def read_rcu(host: Host) -> Finding:
     possible = host.read_set(f"{CPU}/possible")
     free = host.read_set(f"{CPU}/nohz_full") | boot_list(host, "rcu_nocbs", possible)
     if left := wanted(host) - free:
-        return warning(f"core {set_text(left)} runs RCU's callbacks", _boot_fix(host))
-    return ok(f"core {set_text(wanted(host))} runs none of RCU's callbacks")
+        return warning(f"{_do(left, 'runs', 'run')} RCU's callbacks", _boot_fix(host))
+    return ok(f"{_do(wanted(host), 'runs', 'run')} none of RCU's callbacks")
 
 
 def boot_list(host: Host, name: str, possible: frozenset[int]) -> frozenset[int]:
@@ -187,7 +192,7 @@ def read_siblings(host: Host) -> Finding:
         for each in sorted(busy)
     )
     if busy:
-        return warning(f"core {set_text(busy)} shares a physical core with them", "", *settings)
+        return warning(f"{_do(busy, 'shares', 'share')} a physical core with them", "", *settings)
     return ok("no other thread runs on their physical cores")
 
 
@@ -278,10 +283,10 @@ def read_allowed(host: Host) -> Finding:
         unit = folder.rpartition("/")[2]
         if shut := (ours & online) - allowed:
             return warning(
-                f"core {set_text(shut)} is none of those of {unit}, {set_text(allowed)}",
+                f"{_do(shut, 'is none', 'are none')} of those of {unit}, {set_text(allowed)}",
                 f"systemctl set-property {unit} AllowedCPUs={set_text(allowed | ours)}",
             )
-        found = f"{unit} has core {set_text(allowed)}"
+        found = f"{unit} has {cores_text(allowed)}"
     return ok(found) if found else skipped(f"{service} does not run, or has any core")
 
 

@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 from mdsys.host.check import Check, Finding, ok, skipped, warning
-from mdsys.host.checks_cores import CPU, NO_CORES, kept, siblings, wanted, where
-from mdsys.host.cores import set_of, set_text
+from mdsys.host.checks_cores import CPU, NO_CORES, NO_REST, kept, siblings, wanted, where
+from mdsys.host.cores import cores_text, set_of, set_text
 from mdsys.host.host import Host
 from mdsys.host.settings import Setting, Value
 
@@ -43,14 +43,15 @@ def read_interrupts(host: Host) -> Finding:
             Setting(Value(f"{folder}/smp_affinity_list"), goal, lasting=False, may_refuse=True)
         )
     numbers = ", ".join(setting.target.name.split("/")[3] for setting in settings)
-    return _moved(host, settings, f"interrupts {numbers} may be handled on {where(host)}")
+    noun = "interrupt" if len(settings) == 1 else "interrupts"
+    return _moved(host, settings, f"{noun} {numbers} may be handled on {where(host)}")
 
 
 def _moved(host: Host, settings: list[Setting], found: str) -> Finding:
     if not settings:
         return ok(f"none on {where(host)}")
     if not kept(host):
-        return warning(found, "name fewer cores: nowhere is left to move them to")
+        return warning(found, NO_REST)
     return warning(found, "", *settings)
 
 
@@ -78,8 +79,8 @@ def _mask(host: Host, name: str, *, lasting: bool) -> Finding:
     clean = not any(mask >> core & 1 for core in wanted(host))
     setting = Setting(Value(name), text if clean else mask_text(goal, text), lasting=lasting)
     if clean:
-        return ok(f"{text}: none on {where(host)}", setting)
-    return _moved(host, [setting], f"{text}: {where(host)} among them")
+        return ok(f"mask {text}: none on {where(host)}", setting)
+    return _moved(host, [setting], f"mask {text}: {where(host)} among them")
 
 
 def mask_text(mask: int, like: str) -> str:
@@ -101,11 +102,11 @@ def read_balancer(host: Host) -> Finding:
         return ok("irqbalance does not run")
     banned = _banned(host, pid)
     if not wanted(host) - banned:
-        return ok(f"irqbalance leaves core {set_text(wanted(host))} alone")
+        return ok(f"irqbalance leaves {where(host)} alone")
     goal = set_text(banned | wanted(host) | siblings(host))
     file = next((each for each in BALANCER_FILES[1:] if host.exists(each)), BALANCER_FILES[-1])
     return warning(
-        f"irqbalance may move interrupts to core {set_text(wanted(host) - banned)}",
+        f"irqbalance may move interrupts to {cores_text(wanted(host) - banned)}",
         f"echo IRQBALANCE_BANNED_CPULIST={goal} >> {file} && systemctl restart irqbalance",
     )
 

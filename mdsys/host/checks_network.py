@@ -2,40 +2,58 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from mdsys.host import cores
 from mdsys.host.check import Check, Finding, by_settings, ok, skipped, warning
+from mdsys.host.checks_cores import NO_CORES
 from mdsys.host.host import Host
 from mdsys.host.settings import NicCoalescing, NicRings, Setting, is_card_name
+from mdsys.wording import printable
 
 NET: Final = "/sys/class/net"
 RINGS_WANTED: Final = 4096
 """Packets: at 10 Gbit/s and 1,500 bytes 5 ms of them."""
 COALESCE_US_MAX: Final = 10
-NO_CARDS: Final = "no network card is up"
 NO_ETHTOOL: Final = "not told (is ethtool there? apt install ethtool)"
 
 
 def cards(host: Host) -> list[str]:
-    """Return the interfaces that are a device of this host's, and up, with names to work with."""
+    """Return the interfaces that are a device of this host's, and up."""
     return [
         name
         for name in host.names(NET)
-        if is_card_name(name)
-        and host.exists(f"{NET}/{name}/device")
-        and host.read(f"{NET}/{name}/operstate") != "down"
+        if host.exists(f"{NET}/{name}/device") and host.read(f"{NET}/{name}/operstate") != "down"
     ]
 
 
-def read_rings(host: Host) -> Finding:
+def _of_cards(read: Callable[[Host, list[str]], Finding]) -> Callable[[Host], Finding]:
+    """Have a check look at the cards whose names go into commands, and name the others."""
+
+    @functools.wraps(read)
+    def whole(host: Host) -> Finding:
+        names = [name for name in cards(host) if is_card_name(name)]
+        odd = [printable(name) for name in cards(host) if not is_card_name(name)]
+        if not names and not odd:
+            return skipped("no network card is up")
+        left_out = f"not looked at: {', '.join(odd)} (no name that ethtool can be given)"
+        if not names:
+            return skipped(left_out)
+        finding = read(host, names)
+        return replace(finding, found=f"{finding.found}; {left_out}") if odd else finding
+
+    return whole
+
+
+@_of_cards
+def read_rings(host: Host, names: list[str]) -> Finding:
     """Look how many packets each card holds ready."""
-    if not cards(host):
-        return skipped(NO_CARDS)
     settings, found = [], []
-    for name in cards(host):
+    for name in names:
         text = host.program("ethtool", "-g", name) or ""
         most = re.search(r"Pre-set maximums:(?:\n.*)*?\nRX:\s+(\d+)", text)
         target = NicRings(name)
@@ -50,12 +68,11 @@ def read_rings(host: Host) -> Finding:
     return by_settings(host, ", ".join(found), *settings)
 
 
-def read_coalescing(host: Host) -> Finding:
+@_of_cards
+def read_coalescing(host: Host, names: list[str]) -> Finding:
     """Look how long each card waits before it tells of a packet."""
-    if not cards(host):
-        return skipped(NO_CARDS)
     settings, found = [], []
-    for name in cards(host):
+    for name in names:
         target = NicCoalescing(name)
         now = target.now(host)
         if now is None:
@@ -71,17 +88,16 @@ def read_coalescing(host: Host) -> Finding:
     return by_settings(host, ", ".join(found), *settings)
 
 
-def read_drops(host: Host) -> Finding:
+@_of_cards
+def read_drops(host: Host, names: list[str]) -> Finding:
     """Look whether packets came that no room was found for."""
-    if not cards(host):
-        return skipped(NO_CARDS)
-    lost = {name: sum(_lost(host, name)) for name in cards(host)}
+    lost = {name: sum(_lost(host, name)) for name in names}
     found = ", ".join(f"{name} {count:,}" for name, count in lost.items())
     if any(lost.values()):
-        names = [name for name, count in lost.items() if count]
+        losing = [name for name, count in lost.items() if count]
         return warning(
             f"since boot: {found}",
-            "\n".join(NicRings(name).shell(f"rx {RINGS_WANTED}") for name in names),
+            "\n".join(NicRings(name).shell(f"rx {RINGS_WANTED}") for name in losing),
         )
     return ok(f"none since boot: {', '.join(lost)}")
 
@@ -98,8 +114,11 @@ def read_node(host: Host) -> Finding:
     if len(nodes) < 2:
         return skipped("this host has one memory node")
     if not host.needs.cores:
-        return skipped("no cores are named: give --config FILE with [feeds] cores")
-    of_cards = {name: host.number(f"{NET}/{name}/device/numa_node") for name in cards(host)}
+        return skipped(NO_CORES)
+    # Only looked at, so a card of any name counts.
+    of_cards = {
+        printable(name): host.number(f"{NET}/{name}/device/numa_node") for name in cards(host)
+    }
     placed = {name: node for name, node in of_cards.items() if node is not None and node >= 0}
     if not placed:
         return skipped("the cards do not tell their node")
@@ -111,7 +130,7 @@ def read_node(host: Host) -> Finding:
         node = next(iter(placed.values()))
         there = host.read(f"/sys/devices/system/node/node{node}/cpulist")
         return warning(
-            f"core {cores.set_text(far)} lies on another node than {where}",
+            f"{cores.cores_text(far)} on another node than {where}",
             f"name cores of {there} in [feeds] cores and [consumer.cores]",
         )
     return ok(f"on the node of {', '.join(placed)}")

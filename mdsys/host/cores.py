@@ -67,6 +67,13 @@ def set_text(numbers: frozenset[int] | set[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
+def cores_text(numbers: frozenset[int] | set[int]) -> str:
+    """Return what cores are called: ``core 3``, ``cores 2-3``, ``others`` where none is known."""
+    if not numbers:
+        return "others"
+    return f"{'core' if len(numbers) == 1 else 'cores'} {set_text(numbers)}"
+
+
 def pin(core: int, *, root: Path = _ROOT) -> None:
     """Keep the calling thread on one core, and with it the threads that it starts from now on.
 
@@ -83,7 +90,7 @@ def pin(core: int, *, root: Path = _ROOT) -> None:
     """
     possible = read_set(root / _CPU / "possible")
     if core not in (possible or range(CORE_COUNT_MAX)):
-        raise HostError(f"core {core}: this host has none; it has {_cores_text(possible)}")
+        raise HostError(f"core {core}: this host has none; it has {cores_text(possible)}")
     try:
         os.sched_setaffinity(0, {core})
     except OSError as error:
@@ -101,7 +108,7 @@ def _why_not(core: int, root: Path) -> str:
     choice = f"name one of this process's ({set_text(allowed)})"
     present, online = (read_set(root / _CPU / name) for name in ("present", "online"))
     if present and core not in present:
-        return f"core {core}: this host has none; it has {_cores_text(present)}"
+        return f"core {core}: this host has none; it has {cores_text(present)}"
     if online and core not in online:
         return f"core {core} is offline: echo 1 > /{_CPU}/cpu{core}/online, or {choice}"
     return (
@@ -131,12 +138,6 @@ def allowed_cores() -> set[int]:
 def present_cores(*, root: Path = _ROOT) -> frozenset[int]:
     """Return the cores that this host has, offline or not ours as they may be; none: not told."""
     return read_set(root / _CPU / "present")
-
-
-def _cores_text(numbers: frozenset[int]) -> str:
-    return (
-        f"{'core' if len(numbers) == 1 else 'cores'} {set_text(numbers)}" if numbers else "others"
-    )
 
 
 def core_notices(

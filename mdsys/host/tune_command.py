@@ -13,7 +13,15 @@ from mdsys.errors import ExitCode
 from mdsys.host import tune_state
 from mdsys.host.arguments import add_host_arguments, host_of
 from mdsys.host.check import Status, examine_one
-from mdsys.host.checks_cores import kernel_arguments, read_isolated, read_rcu, read_tickless
+from mdsys.host.checks_cores import (
+    NO_CORES,
+    NO_REST,
+    kernel_arguments,
+    read_isolated,
+    read_rcu,
+    read_tickless,
+    wanted,
+)
 from mdsys.host.host import Host
 from mdsys.host.settings import ConfigFile, Folder
 from mdsys.host.table import CHECKS, line
@@ -106,7 +114,8 @@ def _print_boot(host: Host, out: TextIO) -> None:
         "\n# The kernel's command line: only a reboot changes it, so apply leaves it alone.\n"
     )
     if not words:
-        out.write("# It follows from the cores: give --config FILE with [feeds] cores.\n")
+        why = f"It follows from the cores, and {NO_REST if wanted(host) else NO_CORES}."
+        out.write(textwrap.indent(textwrap.fill(why, WIDTH), "# ") + "\n")
         return
     found = (read(host).status for read in (read_isolated, read_tickless, read_rcu))
     if Status.WARNING not in found:

@@ -14,6 +14,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from mdsys.errors import HostError, NoPermission
@@ -50,6 +51,8 @@ def boot_id(host: Host) -> str:
 def load(host: Host) -> list[Entry]:
     """Return what is remembered, the oldest first; nothing where nothing is.
 
+    To be called while it is held: the folder has been looked at then.
+
     Raises:
         HostError: The file is damaged, or somebody else could have written it.
     """
@@ -58,13 +61,8 @@ def load(host: Host) -> list[Entry]:
         status = path.lstat()
     except FileNotFoundError:
         return []
-    for each, seen in ((path.parent, path.parent.lstat()), (path, status)):
-        kind = stat.S_ISREG(seen.st_mode) if each is path else stat.S_ISDIR(seen.st_mode)
-        if not kind or seen.st_uid != os.geteuid() or seen.st_mode & 0o022:
-            raise HostError(
-                f"{each} is not believed: others than this user may have written it; look at it, "
-                f"then make it yours (chown, chmod go-w), or remove {path}"
-            )
+    if not stat.S_ISREG(status.st_mode) or not _is_ours(status):
+        raise _unbelieved(path)
     try:
         return _entries(json.loads(path.read_bytes()))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -72,6 +70,18 @@ def load(host: Host) -> list[Entry]:
             f"{path} is damaged ({error}): nothing has been changed; what it holds of old values "
             "must be put back by hand, then remove it"
         ) from error
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    """Return whether nobody else can have written there."""
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def _unbelieved(path: Path) -> HostError:
+    return HostError(
+        f"{path} is not believed: others than this user may have written it; nothing has been "
+        "changed; look at it, then make it yours (chown, chmod go-w), or move it away"
+    )
 
 
 def _entries(document: Any) -> list[Entry]:
@@ -122,7 +132,8 @@ def held(host: Host) -> Iterator[None]:
     """Keep every other tune from changing anything meanwhile.
 
     Raises:
-        HostError: Another one is at it.
+        HostError: Another one is at it, or others may write in the folder: what would be
+            remembered there would not be believed when it is to be taken back.
         NoPermission: This user may change nothing.
     """
     if host.is_real and os.geteuid() != 0:
@@ -131,6 +142,8 @@ def held(host: Host) -> Iterator[None]:
     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
+        if not _is_ours(os.fstat(fd)):
+            raise _unbelieved(folder)
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:

@@ -158,6 +158,8 @@ def test_what_is_replayed_is_what_was_published_through_kills_gaps_and_rotation(
                 more(recorder, 2_000)
         published = [everything(reader.poll) for reader in readers]
         assert all(reader.lost == 0 for reader in readers)
+        for reader in readers:
+            reader.close()
         assert running.end() == ExitCode.OK
     heads = [head_of(path)[0] for path in sorted(out.iterdir())]
     assert len(heads) > 8, "nothing was rotated"
@@ -231,6 +233,7 @@ def test_a_killed_recorder_leaves_readable_files_and_the_next_one_goes_on(tmp_pa
         with recording(name, out) as recorder:
             until(lambda: recorder.counts.frames > 500)
         published = everything(reader.poll)
+        reader.close()
     assert len(list(out.iterdir())) == 2
     first = everything(mdsys.open_capture(cut[0]).reader().poll)
     assert_published(first, published)
@@ -333,6 +336,7 @@ def test_a_replay_publishes_to_a_lossless_reader_what_was_recorded(
         got = np.concatenate(pieces, dtype=TICK)
         got["seq"] = 0
         assert reader.lost == 0
+        reader.close()
         assert got.tobytes() == expected.tobytes()
         assert f"{len(expected):,} records" in said
         assert "waiting for 1 reader\n" in said

@@ -139,6 +139,13 @@ def test_units_name_a_page_that_is_installed(stage: Path) -> None:
         assert (stage / page).is_file()
 
 
+def test_units_that_say_where_they_lie_are_right(stage: Path) -> None:
+    units = [path for path in (stage / "usr/lib/systemd/system").iterdir() if path.is_file()]
+    said = re.findall(r"/\S+/systemd/system/[\w@.-]*\w", "\n".join(map(Path.read_text, units)))
+    assert "/usr/lib/systemd/system/mnt-mdsys.mount" in said
+    assert set(said) <= set(listed(stage))
+
+
 def test_all_can_read_and_only_root_can_write(stage: Path) -> None:
     for path in stage.rglob("*"):
         if not path.is_symlink():

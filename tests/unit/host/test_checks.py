@@ -42,11 +42,11 @@ BADS = [
     Bad("cores.present", {f"{CPU}/present": "0-2"}, "no core 3", "name others", FAILURE),
     Bad("cores.present", {f"{CPU}/online": "0-2"}, "core 3 is offline", "cpu3/online", FAILURE),
     Bad("cores.present", needs={"cores": {0: "feed 0"}}, found="core 0 is feed 0's"),
-    Bad("cores.present", {f"{CPU}/online": "2-3"}, "every core is pinned to", "name fewer"),
+    Bad("cores.present", {f"{CPU}/online": "2-3"}, "nothing is left to", "name fewer"),
     Bad(
         "cores.isolated", {f"{CPU}/isolated": "2"}, "core 3 is not", "isolcpus=managed_irq,domain,"
     ),
-    Bad("cores.nohz_full", {f"{CPU}/nohz_full": "(null)"}, "core 2-3 keeps", "nohz_full=2-3"),
+    Bad("cores.nohz_full", {f"{CPU}/nohz_full": "(null)"}, "cores 2-3 keep their", "nohz_full=2-3"),
     Bad(
         "cores.rcu_nocbs",
         {"/proc/cmdline": "rcu_nocbs=2-3 rcu_nocbs=1", f"{CPU}/nohz_full": "2"},
@@ -74,13 +74,13 @@ BADS = [
     Bad(
         "cores.interrupts",
         {"/proc/irq/24/smp_affinity_list": "1-2", "/proc/irq/24/effective_affinity_list": "2"},
-        "interrupts 24 may",
+        "interrupt 24 may",
         "echo 1 > /proc/irq/24/smp_affinity_list",
     ),
     Bad(
         "cores.interrupts",
         {"/proc/irq/24/smp_affinity_list": "3", "/proc/irq/24/effective_affinity_list": "3"},
-        "interrupts 24 may",
+        "interrupt 24 may",
         "echo 0-1 > /proc/irq/24/smp_affinity_list",
     ),
     Bad(
@@ -103,7 +103,7 @@ BADS = [
     Bad(
         "cores.new_interrupts",
         {"/proc/irq/default_smp_affinity": "f"},
-        "f: core 2-3 among",
+        "mask f: cores 2-3 among",
         "echo 3 > /proc/irq/default_smp_affinity",
     ),
     Bad(
@@ -115,7 +115,7 @@ BADS = [
     Bad(
         "cores.governor",
         {f"{CPU}/cpu3/cpufreq/scaling_governor": "powersave"},
-        "performance, powersave on core 2-3",
+        "performance, powersave on cores 2-3",
         f"echo performance > {CPU}/cpu3/cpufreq/scaling_governor",
     ),
     Bad(
@@ -221,7 +221,12 @@ BADS = [
         fix="ethtool -C eth0 adaptive-rx off rx-usecs 0",
     ),
     Bad("network.drops", {f"{NET}/statistics/rx_missed_errors": "7"}, "eth0 7", "ethtool -G eth0"),
-    Bad("network.node", {f"{NET}/device/numa_node": "1"}, "core 2-3 lies on", "name cores of 1 in"),
+    Bad(
+        "network.node",
+        {f"{NET}/device/numa_node": "1"},
+        "cores 2-3 on another node than",
+        "name cores of 1 in",
+    ),
     Bad(
         "clock.source",
         {"/sys/devices/system/clocksource/clocksource0/current_clocksource": "hpet"},
@@ -402,6 +407,33 @@ def test_mask_is_written_as_the_kernel_writes_it(mask: int, like: str, text: str
     assert checks_interrupts.mask_text(mask, like) == text
 
 
+def test_host_whose_cores_are_all_pinned_to_is_told_to_name_fewer(tmp_path: Path) -> None:
+    host = fake(tmp_path)
+    every = {0: "reader momentum", 1: "feed 0"}
+    host = replace(host, needs=replace(NEEDS, cores=every))
+    host.change(
+        {
+            **dict.fromkeys((f"{CPU}/possible", f"{CPU}/present", f"{CPU}/online"), "0-1"),
+            **dict.fromkeys((f"{CPU}/isolated", f"{CPU}/nohz_full", "/proc/cmdline"), ""),
+            "/proc/irq/24/smp_affinity_list": "0-1",
+            "/proc/irq/25/smp_affinity_list": "1",
+        }
+    )
+    ids = ("present", "isolated", "nohz_full", "rcu_nocbs", "interrupts", "workqueues")
+    told = {name: host.result(f"cores.{name}") for name in ids}
+    assert {name: each.finding.found for name, each in told.items()} == {
+        "present": "nothing is left to the system and the supervisor",
+        "isolated": "cores 0-1 are not isolated",
+        "nohz_full": "cores 0-1 keep their timer tick",
+        "rcu_nocbs": "cores 0-1 run RCU's callbacks",
+        "interrupts": "interrupts 24, 25 may be handled on cores 0-1",
+        "workqueues": "mask 3: cores 0-1 among them",
+    }
+    assert {each.fix for each in told.values()} == {
+        "no core is left for everything else: name fewer in [feeds] cores and [consumer.cores]"
+    }
+
+
 def test_sibling_that_is_isolated_and_empty_disturbs_nobody(tmp_path: Path) -> None:
     host = fake(tmp_path)
     host.change({f"{CPU}/cpu2/topology/thread_siblings_list": "1-2", f"{CPU}/isolated": "1-3"})
@@ -446,7 +478,7 @@ def test_program_that_holds_cores_awake_is_as_good_as_no_deep_sleep(tmp_path: Pa
 @pytest.mark.parametrize(
     ("environ", "files", "found"),
     [
-        ("", {}, "leaves core 2-3 alone"),  # what is isolated or tickless is not touched
+        ("", {}, "leaves cores 2-3 alone"),  # what is isolated or tickless is not touched
         ("", {f"{CPU}/isolated": ""}, "leaves"),
         ("", {f"{CPU}/nohz_full": "(null)"}, "leaves"),
         ("IRQBALANCE_BANNED_CPULIST=2-3", {}, "leaves"),
@@ -457,8 +489,8 @@ def test_program_that_holds_cores_awake_is_as_good_as_no_deep_sleep(tmp_path: Pa
         ("IRQBALANCE_BANNED_CPUS=00000000,0000000C", {}, "leaves"),
         ("IRQBALANCE_BANNED_CPUS=4", {}, "to core 3"),
         ("IRQBALANCE_BANNED_CPUS=4\0IRQBALANCE_BANNED_CPULIST=2-3", {}, "leaves"),
-        ("IRQBALANCE_BANNED_CPUS=none", {}, "to core 2-3"),
-        ("IRQBALANCE_BANNED_CPULIST=0-9999", {}, "to core 2-3"),
+        ("IRQBALANCE_BANNED_CPUS=none", {}, "to cores 2-3"),
+        ("IRQBALANCE_BANNED_CPULIST=0-9999", {}, "to cores 2-3"),
         ("", {"/etc/default/irqbalance": "IRQBALANCE_BANNED_CPULIST=2"}, "leaves"),
         (None, {"/etc/default/irqbalance": 'IRQBALANCE_BANNED_CPULIST="2"'}, "to core 3"),
         (None, {"/etc/sysconfig/irqbalance": "#IRQBALANCE_BANNED_CPULIST=2"}, "leaves"),
@@ -488,12 +520,12 @@ def test_irqbalance_is_kept_off_by_its_environment_or_by_isolation(
     [
         (
             {f"{SLICE}/mdsys@default.service/cpuset.cpus.effective": None},
-            "mdsys.slice has core 0-3",
+            "mdsys.slice has cores 0-3",
             Status.OK,
         ),
         (
             {f"{SLICE}/cpuset.cpus.effective": None},
-            "mdsys@default.service has core 1-3",
+            "mdsys@default.service has cores 1-3",
             Status.OK,
         ),
         # A reader's core is for the slice; the daemon itself does not go there.
@@ -505,7 +537,7 @@ def test_irqbalance_is_kept_off_by_its_environment_or_by_isolation(
         # A core that is offline is in no cpuset, which is another finding.
         (
             {f"{SLICE}/cpuset.cpus.effective": "0-2", f"{CPU}/online": "0-2"},
-            "mdsys@default.service has core 1-3",
+            "mdsys@default.service has cores 1-3",
             Status.OK,
         ),
         (
@@ -535,7 +567,7 @@ def test_service_of_another_instance_is_not_looked_at(tmp_path: Path) -> None:
     host.change({f"{SLICE}/mdsys@default.service/cpuset.cpus.effective": "0"})
     assert host.result("cores.allowed").finding.status is Status.WARNING
     host = replace(host, needs=replace(NEEDS, instance="eu"))
-    assert host.result("cores.allowed").finding.found == "mdsys.slice has core 0-3"
+    assert host.result("cores.allowed").finding.found == "mdsys.slice has cores 0-3"
 
 
 # ---- memory ------------------------------------------------------------------------------------
@@ -683,12 +715,44 @@ def test_mount_that_covers_another_is_the_one_that_counts(tmp_path: Path) -> Non
     assert host.result("memory.pages").finding.status is Status.WARNING
 
 
+RING_CHECKS = ("network.rings", "network.coalescing", "network.drops")
+
+
 def test_card_that_is_down_is_not_looked_at(tmp_path: Path) -> None:
     host = fake(tmp_path)
     host.card.update(rings=256)
     host.change({f"{NET}/operstate": "down"})
-    for check in ("network.rings", "network.coalescing", "network.drops"):
+    for check in RING_CHECKS:
         assert host.result(check).finding.status is Status.SKIPPED
+
+
+@pytest.mark.parametrize(("name", "shown"), [("-G", "-G"), ("wan\udcff", "wan\\udcff")])
+def test_card_of_a_name_that_no_command_is_given_is_told(
+    tmp_path: Path, name: str, shown: str
+) -> None:
+    host = fake(tmp_path)
+    host.path(f"/sys/class/net/{name}/device").mkdir(parents=True)
+    left_out = f"not looked at: {shown} (no name that ethtool can be given)"
+    good = [host.result(check).finding for check in RING_CHECKS]
+    for finding in good:
+        assert finding.found.startswith(("eth0 ", "none since boot: eth0; "))
+        assert finding.found.endswith(f"; {left_out}")
+        assert finding.status is Status.OK
+    host.card.update(rings=256)
+    assert host.result("network.rings").fix == "ethtool -G eth0 rx 1024"
+    host.change({f"{NET}/operstate": "down"})
+    alone = [host.result(check).finding for check in RING_CHECKS]
+    assert {(each.status, each.found) for each in alone} == {(Status.SKIPPED, left_out)}
+    host.change({f"/sys/class/net/{name}/operstate": "down"})
+    assert host.result("network.rings").finding.found == "no network card is up"
+
+
+def test_card_of_any_name_has_its_node_told(tmp_path: Path) -> None:
+    host = fake(tmp_path)
+    host.change({f"{NODE}/has_memory": "0-1", f"{NET}/operstate": "down"})
+    host.change({"/sys/class/net/wan\udcff/device/numa_node": "1"})
+    found = host.result("network.node").finding.found
+    assert found == "cores 2-3 on another node than wan\\udcff on node 1"
 
 
 def test_cores_near_any_of_the_cards_are_near(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -327,6 +328,27 @@ def test_plan_of_a_good_host_changes_nothing(
     assert [line for line in script.splitlines() if line and line[0] != "#"] == ["set -eu"]
     assert "# nothing to change\n" in script
     assert "# This one has booted with what the cores need.\n" in script
+
+
+@pytest.mark.parametrize(
+    ("cores", "why"),
+    [
+        ({}, "no cores are named: give --config FILE with [feeds] cores"),
+        (
+            {core: f"feed {core}" for core in range(4)},
+            "no core is left for everything else: name fewer in [feeds] cores and [consumer.cores]",
+        ),
+    ],
+)
+def test_plan_says_why_it_has_no_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], cores: dict[int, str], why: str
+) -> None:
+    host = fake(tmp_path)
+    host = replace(host, needs=replace(host.needs, cores=cores))
+    tune_command.print_plan(host, [], sys.stdout)
+    script = capsys.readouterr().out
+    assert re.sub(r"\n# ", " ", script).endswith(f" It follows from the cores, and {why}.\n")
+    assert "GRUB" not in script
 
 
 def test_tune_knows_four_actions(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shlex
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -546,13 +547,64 @@ def test_torn_memory_is_refused(tmp_path: Path, length: int) -> None:
         every(undo(host))
 
 
+def refused(host: FakeHost, expected: type[Exception], match: str) -> None:
+    """Apply and undo refuse, and have changed nothing."""
+    before = state_of(host)
+    for work in (apply, undo):
+        with pytest.raises(expected, match=match):
+            every(work(host))
+    assert state_of(host) == before
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o775, 0o757])
 @pytest.mark.parametrize("place", [tune_state.FILE, tune_state.FOLDER])
-def test_memory_that_others_could_have_written_is_not_believed(tmp_path: Path, place: str) -> None:
+def test_memory_that_others_could_have_written_is_not_believed(
+    tmp_path: Path, place: str, mode: int
+) -> None:
     host = bad(tmp_path)
     every(apply(host))
-    host.path(place).chmod(0o777)
-    with pytest.raises(HostError, match="is not believed"):
-        every(undo(host))
+    host.change({"/proc/sys/vm/swappiness": "42"})  # something for apply to do
+    host.path(place).chmod(mode)
+    refused(host, HostError, f"{re.escape(place)} is not believed: .* nothing has been changed")
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o775, 0o757])
+def test_nothing_is_changed_where_it_could_not_be_remembered_soundly(
+    tmp_path: Path, mode: int
+) -> None:
+    host = bad(tmp_path)
+    folder = host.path(tune_state.FOLDER)
+    folder.mkdir()
+    folder.chmod(mode)
+    refused(host, HostError, "/var/lib/mdsys is not believed")
+    folder.chmod(0o755)
+    assert not [step for step in apply(host) if step.problem]
+    assert not [step for step in undo(host) if step.problem]
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_folder_of_another_user_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remembered: bool
+) -> None:
+    host = bad(tmp_path)
+    if remembered:
+        every(apply(host))
+    host.path(tune_state.FOLDER).mkdir(exist_ok=True)
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    refused(host, HostError, "/var/lib/mdsys is not believed")
+
+
+def test_file_of_another_user_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = bad(tmp_path)
+    every(apply(host))
+    user = os.geteuid()
+    with tune_state.held(host):
+        monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+        with pytest.raises(HostError, match=r"tune\.json is not believed"):
+            tune_state.load(host)
 
 
 def test_memory_that_is_a_link_is_not_believed(tmp_path: Path) -> None:
@@ -561,8 +613,14 @@ def test_memory_that_is_a_link_is_not_believed(tmp_path: Path) -> None:
     path = host.path(tune_state.FILE)
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(HostError, match="is not believed"):
-        every(undo(host))
+    refused(host, HostError, "is not believed")
+
+
+def test_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    host = bad(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    host.path(tune_state.FOLDER).symlink_to(tmp_path / "elsewhere")
+    refused(host, OSError, "Not a directory")
 
 
 def test_memory_is_for_its_owner_alone(tmp_path: Path) -> None:
