@@ -64,20 +64,26 @@ def share(part: float) -> str:
     return f"{max(percent, 0.1):.1f} %"
 
 
-def spark(values: Sequence[float | None], width: int) -> str:
-    """Return the last ``width`` values as a line of bars, from 0 to the largest of them.
+def spark(values: Sequence[float | None], width: int, full: float | None = None) -> str:
+    """Return the last ``width`` values as a line of bars, the oldest first.
 
-    A moment of which nothing is known, or when there was nothing, is blank.
+    A moment of which nothing is known, or when there was nothing, is blank, and so is the rest of
+    the line where there are fewer.
+
+    Args:
+        values: The newest last.
+        width: Of the line.
+        full: What a whole bar stands for, an empty one for 0; None: the largest that is shown.
     """
     shown = values[-width:] if width > 0 else ()
-    largest = max((value for value in shown if value is not None), default=0.0)
+    largest = full or max((value for value in shown if value is not None), default=0.0)
     line = "".join(
         " "
         if value is None or value <= 0
         else _BLOCKS[min(int(value / largest * len(_BLOCKS)), len(_BLOCKS) - 1)]
         for value in shown
     )
-    return line.rjust(width)
+    return line.ljust(width)
 
 
 def _three(value: float) -> str:

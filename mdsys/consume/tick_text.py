@@ -152,19 +152,22 @@ def _describe(row: Row) -> str:
             bid = f"{t['bid_price']:>{_PRICE_WIDTH}} x {t['bid_size']:<{_SIZE_WIDTH}}"
             return f"bid  {bid} ask {t['ask_price']} x {t['ask_size']}"
         case Kind.LEVEL if row.side is None:
-            return (
-                f"{'book':4} {'-':>{_PRICE_WIDTH}} {'empty':<{_SIZE_WIDTH + 2}} u{t['update_id']}"
-            )
+            return f"{'book':4} {'-':>{_PRICE_WIDTH}} {_with_update_id('empty', row)}"
         case Kind.LEVEL:
             size = "gone" if row.body[1] == 0 else f"x {t['size']}"
             book_side = {"buy": "bid", "sell": "ask"}.get(side, side)
-            amounts = f"{t['price']:>{_PRICE_WIDTH}} {size:<{_SIZE_WIDTH + 2}}"
-            return f"{book_side:4} {amounts} u{t['update_id']}"
+            return f"{book_side:4} {t['price']:>{_PRICE_WIDTH}} {_with_update_id(size, row)}"
         case Kind.STATUS:
             lost = f" {t['first_lost']}..{t['last_lost']}" if row.body[1] not in (0, ABSENT) else ""
             return f"{t['what']}{lost} connection {t['connection']}"
         case _:
             return "  ".join(f"{name} {text}" for name, text in t.items())
+
+
+def _with_update_id(size: str, level: Row) -> str:
+    """Return a level's size and the id of its update, where the venue numbers them."""
+    update_id = level.texts()["update_id"]
+    return size if update_id is None else f"{size:<{_SIZE_WIDTH + 2}} u{update_id}"
 
 
 def _local_time(ns: int) -> str:

@@ -368,5 +368,5 @@ def segment_state(segment: _native.Segment) -> str:
 
 
 def _age_ns(time_ns: int, now_ns: int) -> int | None:
-    """Return how long ago that was; None: never."""
-    return now_ns - time_ns if time_ns else None
+    """Return how long ago that was; None: never. What has come since ``now_ns`` was now."""
+    return max(now_ns - time_ns, 0) if time_ns else None

@@ -24,12 +24,13 @@ from mdsys.top.symbols import Ranking
 from mdsys.top.table import Table, hides_all
 
 LOOK_S: Final = 0.5
-WIDE: Final = 150
+WIDE: Final = 156
 """Columns from which on tables stand side by side."""
 TABLE_LINES_MIN: Final = 5
 """Of a table that has more to say: fewer tell nothing."""
 SIDES: Final = (("connections", "readers", "rings"), ("hottest", "stalest"))
 """What stands below one another in a wide terminal."""
+SIDE_WIDTHS: Final = ("10fr", "9fr")
 
 
 class Feeding(Protocol):
@@ -65,9 +66,8 @@ class Top(App[None]):
     ENABLE_COMMAND_PALETTE = False
     TITLE = "mdsys top"
     CSS = """
-    Screen { background: #14171d; }
+    Screen { background: #14171d; overflow: hidden; }
     #body { height: 1fr; }
-    .half { width: 1fr; }
     .hidden { display: none; }
     #keys { height: 1; }
     #filter { height: 1; background: #252b36; display: none; }
@@ -113,7 +113,7 @@ class Top(App[None]):
         yield self._head
         with Horizontal(id="body"):
             for place, side in enumerate(SIDES):
-                with Vertical(classes="half", id=f"side{place}"):
+                with Vertical(id=f"side{place}"):
                     for key in side:
                         yield self._tables[key]
         with Horizontal(id="filter"):
@@ -157,8 +157,6 @@ class Top(App[None]):
         found = troubles(history, readers, connections)
         self._head.paused = self._held
         self._head.show(history, found, self._feeding.waiting_for)
-        if self._head.styles.height is None or self._head.size.height != self._head.height_wanted:
-            self._head.styles.height = self._head.height_wanted
         tables = self._tables
         tables["rings"].show(ring_rows(history), pattern=pattern)
         why = look.told.why or "" if readers is None else ""
@@ -173,21 +171,28 @@ class Top(App[None]):
         self._arrange()
 
     def _arrange(self) -> None:
-        """Decide which tables are to be seen, and how many lines each gets."""
+        """Decide which tables are to be seen, and how many lines each gets, and the head."""
         wide = self.size.width >= WIDE
         bars = 2 if self.query_one("#filter").has_class("open") else 1
-        room = max(self.size.height - self._head.height_wanted - bars, 1)
+        lines = max(self.size.height - bars, 1)
+        # Half of them are the tables', where these have so much to say; of the head hops give way.
+        least = max(lines - max(lines // 2, TABLE_LINES_MIN), min(lines - TABLE_LINES_MIN + 2, 3))
+        least = self._head.height(least)
+        room = lines - least + 1  # below the last table stands no other: it needs no line for that
         stacks = SIDES if wide else (tuple(self._tables),)
+        first = ""
         if self._zoomed or any(sum(map(self._least, stack)) > room for stack in stacks):
-            wide, stacks = False, (self._chosen(room),)
+            wide, stacks, first = False, (self._chosen(room),), self._current
+        wanted = max(sum(self._tables[key].height_wanted for key in stack) for stack in stacks)
+        head = self._head.height(max(lines - wanted + 1, least))
         heights: dict[str, int] = {}
         for stack in stacks:
-            wanted = [self._tables[key].height_wanted for key in stack]
-            heights.update(zip(stack, shares(wanted, room), strict=True))
-        arrangement = wide, tuple(heights.items())
+            heights |= self._heights(stack, lines - head, first)
+        arrangement = wide, head, tuple(heights.items())
         if arrangement == self._arrangement:
             return
         self._arrangement = arrangement
+        self._head.styles.height = head
         for key, table in self._tables.items():
             table.set_class(key not in heights, "hidden")
             table.styles.height = heights.get(key, 0)
@@ -195,8 +200,21 @@ class Top(App[None]):
             box = self.query_one(f"#side{place}")
             box.set_class(not any(key in heights for key in side), "hidden")
             box.styles.height = "1fr" if wide else "auto"
+            box.styles.width = SIDE_WIDTHS[place] if wide else "1fr"
         self.query_one("#side0").styles.padding = (0, 2 if wide else 0, 0, 0)
         self.query_one("#body").styles.layout = "horizontal" if wide else "vertical"
+
+    def _heights(self, stack: Sequence[str], lines: int, first: str) -> dict[str, int]:
+        """Return how many lines each of a stack gets; ``first``: which one all that it wants."""
+        wanted = {key: self._tables[key].height_wanted for key in stack}
+        heights = dict.fromkeys(stack, 0)
+        room = lines + 1
+        if first and len(stack) > 1:
+            heights[first] = min(wanted.pop(first), room)
+            room -= heights[first]
+        heights |= zip(wanted, shares(list(wanted.values()), room), strict=True)
+        heights[stack[-1]] -= 1
+        return heights
 
     def _least(self, key: str) -> int:
         """Return how many lines a table must have to tell anything."""

@@ -68,8 +68,8 @@ def ordered(rows: Sequence[R], column: Column[R], *, descending: bool) -> list[R
 
 
 def count(value: float) -> str:
-    """Return ``12,345``."""
-    return f"{value:,.0f}"
+    """Return ``12,345``; from a billion on ``1.2 bn``, since a column holds eleven characters."""
+    return f"{value:,.0f}" if value < 999_999_999.5 else f"{value / 1e9:,.1f} bn"
 
 
 def per_second(value: float) -> str:
@@ -81,13 +81,18 @@ def _seconds(value: float | None) -> str:
     return NONE if value is None else duration(value * 1e9) if value >= 0.0005 else "0 ms"
 
 
+def latency(ns: float | None) -> str:
+    """Return a duration in eight characters: from two minutes on its largest unit alone."""
+    return " ".join(duration(ns).split()[:2])
+
+
 def _age(seconds: float | None) -> str:
     """Return an age that does not flicker: what came within a second came now."""
     return NONE if seconds is None else "now" if seconds < 1 else span(seconds)
 
 
 def _or(value: object | None) -> str:
-    return NONE if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+    return NONE if value is None else count(value) if isinstance(value, int) else str(value)
 
 
 def _state(row: RingRow | ConnectionRow) -> Tone:
@@ -105,7 +110,7 @@ RINGS: Final[Layout[RingRow]] = Layout(
     (
         Column("ring", 4, lambda r: r.ring, lambda r: str(r.ring)),
         Column("feed", 4, lambda r: r.feed, lambda r: str(r.feed), need=5),
-        Column("state", 7, lambda r: r.state, lambda r: r.state, _state, need=4, left=True),
+        Column("state", 9, lambda r: r.state, lambda r: r.state, _state, need=4, left=True),
         Column("records/s", 10, lambda r: r.rate, lambda r: per_second(r.rate), descending=True),
         Column(
             "fill",
@@ -117,11 +122,11 @@ RINGS: Final[Layout[RingRow]] = Layout(
             ),
             descending=True,
         ),
-        Column("watermark", 9, lambda r: r.age_s, lambda r: _age(r.age_s), _old),
-        Column("holds", 9, lambda r: r.holds_s, lambda r: _seconds(r.holds_s), need=3),
-        Column("symbols", 7, lambda r: r.symbols, lambda r: count(r.symbols), need=6),
-        Column("records", 15, lambda r: r.head, lambda r: count(r.head), need=7, descending=True),
-        Column("slots", 9, lambda r: r.depth, lambda r: count(r.depth), need=8),
+        Column("watermark", 11, lambda r: r.age_s, lambda r: _age(r.age_s), _old),
+        Column("holds", 11, lambda r: r.holds_s, lambda r: _seconds(r.holds_s), need=3),
+        Column("symbols", 10, lambda r: r.symbols, lambda r: count(r.symbols), need=6),
+        Column("records", 11, lambda r: r.head, lambda r: count(r.head), need=7, descending=True),
+        Column("slots", 11, lambda r: r.depth, lambda r: count(r.depth), need=8),
     ),
     "ring",
     lambda r: f"ring {r.ring} feed {r.feed}",
@@ -132,10 +137,17 @@ READERS: Final[Layout[ReaderRow]] = Layout(
     "readers",
     (
         Column("reader", 12, lambda r: r.reader, lambda r: r.reader, left=True, grows=True),
-        Column("records/s", 10, lambda r: r.rate, lambda r: per_second(r.rate), descending=True),
+        Column(
+            "records/s",
+            10,
+            lambda r: r.rate,
+            lambda r: per_second(r.rate),
+            need=1,
+            descending=True,
+        ),
         Column(
             "lag",
-            9,
+            11,
             lambda r: r.lag,
             lambda r: count(r.lag),
             lambda r: "warn" if r.losing else "plain",
@@ -147,6 +159,7 @@ READERS: Final[Layout[ReaderRow]] = Layout(
             lambda r: r.dropped,
             lambda r: count(r.dropped),
             lambda r: "warn" if r.losing and r.dropped else "plain" if r.dropped else "dim",
+            need=1,
             descending=True,
         ),
         Column(
@@ -157,12 +170,12 @@ READERS: Final[Layout[ReaderRow]] = Layout(
             lambda r: "bad" if r.losing and r.lost else "plain" if r.lost else "dim",
             descending=True,
         ),
-        Column("batch", 5, lambda r: r.batch, lambda r: count(r.batch), need=3, descending=True),
-        Column("p50", 7, lambda r: r.p50, lambda r: duration(r.p50), need=4, descending=True),
-        Column("p99", 7, lambda r: r.p99, lambda r: duration(r.p99), need=2, descending=True),
+        Column("batch", 7, lambda r: r.batch, lambda r: _or(r.batch), need=3, descending=True),
+        Column("p50", 7, lambda r: r.p50, lambda r: latency(r.p50), need=4, descending=True),
+        Column("p99", 7, lambda r: r.p99, lambda r: latency(r.p99), need=2, descending=True),
         Column(
             "idle",
-            8,
+            11,
             lambda r: r.idle_s,
             lambda r: _seconds(r.idle_s) if r.idle_s >= 1 else "no",
             lambda r: "warn" if r.idle_s >= 5 else "dim",
@@ -193,14 +206,19 @@ CONNECTIONS: Final[Layout[ConnectionRow]] = Layout(
         Column("state", 10, lambda r: r.state, lambda r: r.state, _state, left=True),
         Column(
             "frame",
-            8,
+            11,
             lambda r: r.age_s,
             lambda r: _age(r.age_s),
             lambda r: "warn" if r.age_s is None or r.age_s > FRAME_OLD_S else "plain",
             descending=True,
         ),
         Column(
-            "records/s", 9, lambda r: r.records, lambda r: per_second(r.records), descending=True
+            "records/s",
+            9,
+            lambda r: r.records,
+            lambda r: per_second(r.records),
+            need=1,
+            descending=True,
         ),
         Column(
             "frames/s",
@@ -215,7 +233,7 @@ CONNECTIONS: Final[Layout[ConnectionRow]] = Layout(
         ),
         Column(
             "lost",
-            4,
+            6,
             lambda r: r.reconnects,
             lambda r: count(r.reconnects),
             lambda r: "warn" if r.lost else "plain" if r.reconnects else "dim",
@@ -233,8 +251,8 @@ CONNECTIONS: Final[Layout[ConnectionRow]] = Layout(
             need=4,
             descending=True,
         ),
-        Column("clock", 8, lambda r: r.offset_ns, lambda r: duration(r.offset_ns), need=9),
-        Column("since", 10, lambda r: r.since_s, lambda r: _seconds(r.since_s), need=10),
+        Column("clock", 8, lambda r: r.offset_ns, lambda r: latency(r.offset_ns), need=9),
+        Column("since", 11, lambda r: r.since_s, lambda r: _seconds(r.since_s), need=10),
         Column(
             "words",
             8,
@@ -256,9 +274,23 @@ def _symbols(title: str, sort: str) -> Layout[SymbolRow]:
         title,
         (
             Column("symbol", 16, lambda r: r.symbol, lambda r: r.symbol, left=True, grows=True),
-            Column("changes/s", 9, lambda r: r.rate, lambda r: per_second(r.rate), descending=True),
-            Column("last tick", 10, lambda r: r.age_s, lambda r: _age(r.age_s), descending=True),
-            Column("last price", 13, lambda _: None, lambda r: _or(r.last()), need=2),
+            Column(
+                "changes/s",
+                9,
+                lambda r: r.rate,
+                lambda r: per_second(r.rate),
+                need=int(sort != "changes/s"),
+                descending=True,
+            ),
+            Column(
+                "last tick",
+                11,
+                lambda r: r.age_s,
+                lambda r: _age(r.age_s),
+                need=int(sort != "last tick"),
+                descending=True,
+            ),
+            Column("last price", 15, lambda _: None, lambda r: _or(r.last()), need=2),
             Column("ring", 4, lambda r: r.ring, lambda r: str(r.ring), lambda _: "dim", need=3),
         ),
         sort,

@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mdsys.top.columns import per_second
+from mdsys.top.columns import latency, per_second
 from mdsys.top.history import SECONDS, History, Latency
 from mdsys.top.lines import Line, Lines, Piece, put
 from mdsys.top.source import Look
-from mdsys.wording import byte_count, duration, plural, span, spark
+from mdsys.wording import byte_count, plural, span, spark
 
 HOPS: Final[Mapping[str, str]] = {
     "event_to_recv": "venue → socket",
@@ -28,9 +28,16 @@ HOPS: Final[Mapping[str, str]] = {
 own name. Of the readers, all together."""
 ALWAYS: Final = ("event_to_recv", "recv_to_ring")
 """Of the other hops those that anything has ever gone over."""
+NEEDED: Final = ("recv_to_ring", "recv_to_handler", "recv_to_read", "event_to_recv")
+"""In a low terminal, where there is not room for all hops, these stay longest, in this order."""
 STREAM_STATES: Final = ("desired", "requested", "confirmed", "ticking", "refused")
 _HOP_WIDTH: Final = 20
 _VALUE_WIDTH: Final = 9
+_VALUES: Final = (("p50", 0), ("p99", 1), ("p99.9", 3), ("most", 2))
+"""Titles; where there is not room for all, those with the greatest numbers go first."""
+_BARS_MIN: Final = 10
+_PEAK_SHARE: Final = 0.6
+"""Of a bar's height, a second as full as the fullest: a steady rate is a band, and no block."""
 DEAD: Final = "daemon gone, segments as it left them"
 
 
@@ -62,18 +69,23 @@ class Head(Lines):
         """How many lines it has to say."""
         return 5 + max(len(self._latencies), 2)
 
+    def height(self, room: int) -> int:
+        """Return how many of so many lines it makes use of: a hop, with its titles, or none."""
+        return min(room, self.height_wanted) if room >= 6 else max(min(room, 3), 0)
+
     def lines(self, width: int, height: int) -> Sequence[tuple[Line, bool]]:
         """Return them."""
         if self._history is None:
             return []
         look = self._history.look
+        columns = self._columns(width)
         out = [
             self._who(look, width),
-            self._verdict(look),
+            self._verdict(look, width),
             self._rates(self._history, width),
             (),
-            self._latency_title("whole life" if self._history.whole_life else "last minute", width),
-            *(self._latency(hop, each, width) for hop, each in self._latencies.items()),
+            self._latency_title(columns, width),
+            *(self._latency(hop, columns, width) for hop in self._hops(height - 5)),
         ]
         return [(line, False) for line in out[:height]]
 
@@ -108,31 +120,51 @@ class Head(Lines):
             return f"replaced; waiting for its next start ({self._waiting_for})"
         return f"{look.state}: {DEAD}"
 
-    def _verdict(self, look: Look) -> Line:
+    def _verdict(self, look: Look, width: int) -> Line:
         if self._troubles:
-            return ((" ", "plain"), ("  ·  ".join(self._troubles), "warn"))
+            return (
+                (" ", "plain"),
+                (put("  ·  ".join(self._troubles), width - 2, left=True), "warn"),
+            )
         return ((" ", "plain"), ("nothing amiss" if look.running else "", "dim"))
 
     def _rates(self, history: History, width: int) -> Line:
         rate = history.published[-1] if history.published else None
-        pieces: list[Piece] = [
+        first: list[Piece] = [
             (f" {put('-' if rate is None else per_second(rate), 11, left=False)}", "bold"),
             (" records/s ", "dim"),
         ]
-        rest: list[Piece] = [
-            (f"  peak {per_second(history.peak)}", "dim"),
-            (f"  {put(per_second(history.counter_rate('frames')), 9, left=False)}", "plain"),
-            (" frames/s", "dim"),
-            (f"  {put(byte_count(history.counter_rate('bytes')), 7, left=False)}", "plain"),
-            ("/s", "dim"),
-        ]
-        taken = sum(len(text) for text, _ in (*pieces, *rest))
-        line = spark(history.published, min(max(width - taken - 1, 10), SECONDS))
-        return (*pieces, (line, "spark"), *rest)
+        frames = put(per_second(history.counter_rate("frames")), 9, left=False)
+        size = put(byte_count(history.counter_rate("bytes")), 7, left=False)
+        rest: dict[str, list[Piece]] = {
+            "peak": [(f"  peak {per_second(history.peak)}", "dim")],
+            "frames": [(f"  {frames}", "plain"), (" frames/s", "dim")],
+            "bytes": [(f"  {size}", "plain"), ("/s", "dim")],
+        }
+        room = width - 1 - _length(first)
+        for each in ("bytes", "frames", "peak"):
+            if sum(map(_length, rest.values())) + _BARS_MIN > room:
+                del rest[each]
+        bars = min(room - sum(map(_length, rest.values())), SECONDS)
+        bars = min(bars, max(len(history.published), _BARS_MIN))  # so that no blanks part them
+        line = spark(history.published, bars, history.peak / _PEAK_SHARE)
+        return (*first, (line, "spark"), *(piece for pieces in rest.values() for piece in pieces))
 
-    def _latency_title(self, of: str, width: int) -> Line:
-        titles = "".join(put(each, _VALUE_WIDTH, left=False) for each in ("p50", "p99", "p99.9"))
-        titles += put("most", _VALUE_WIDTH, left=False)
+    def _columns(self, width: int) -> list[int]:
+        """Return the places of the values that there is room for."""
+        count = max((width - 1 - _HOP_WIDTH) // _VALUE_WIDTH, 1)
+        return [place for place, (_, need) in enumerate(_VALUES) if need < count]
+
+    def _hops(self, count: int) -> list[str]:
+        """Return so many hops, in the order of a tick's way."""
+        needed = [hop for hop in NEEDED if hop in self._latencies]
+        rest = [hop for hop in self._latencies if hop not in NEEDED]
+        kept = [*needed, *rest][: max(count, 0)]
+        return [hop for hop in self._latencies if hop in kept]
+
+    def _latency_title(self, columns: Sequence[int], width: int) -> Line:
+        of = "whole life" if self._history and self._history.whole_life else "last minute"
+        titles = "".join(put(_VALUES[each][0], _VALUE_WIDTH, left=False) for each in columns)
         note = "  p99 of each second"
         room = width - 1 - _HOP_WIDTH - len(titles)
         return (
@@ -140,15 +172,19 @@ class Head(Lines):
             (note if room > len(note) else "", "dim"),
         )
 
-    def _latency(self, hop: str, latency: Latency, width: int) -> Line:
+    def _latency(self, hop: str, columns: Sequence[int], width: int) -> Line:
+        found = self._latencies[hop]
         name = HOPS.get(hop, hop.replace("_", " "))
-        values = (latency.p50, latency.p99, latency.p999, latency.worst)
-        texts = "".join(put(duration(each), _VALUE_WIDTH, left=False) for each in values)
+        values = (found.p50, found.p99, found.p999, found.worst)
+        texts = "".join(put(latency(values[each]), _VALUE_WIDTH, left=False) for each in columns)
         room = width - 1 - _HOP_WIDTH - len(texts) - 3
-        line = spark(latency.seconds, min(room, SECONDS)) if room >= 10 else ""
-        tone = "plain" if latency.count else "dim"
+        line = spark(found.seconds, min(room, SECONDS)) if room >= _BARS_MIN else ""
         return (
             (f" {put(name, _HOP_WIDTH, left=True)}", "dim"),
-            (texts, tone),
+            (texts, "plain" if found.count else "dim"),
             (f"  {line}", "spark"),
         )
+
+
+def _length(pieces: Sequence[Piece]) -> int:
+    return sum(len(text) for text, _ in pieces)

@@ -15,6 +15,8 @@ NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 WATERMARK_OLD_S: Final = 2.0
 """A writer that lives says twenty times a second that it is up to date."""
 FRAME_OLD_S: Final = 30.0
+REPLACED: Final = "replaced"
+"""Of a ring, as of the whole instance: other files bear its name now."""
 LOSSES: Final = {
     "gap_ids": "ids missing",
     "capture_lost_frames": "frames not recorded",
@@ -60,7 +62,8 @@ class ReaderRow:
     lag: int
     dropped: int
     lost: int
-    batch: int
+    batch: int | None
+    """Records that it asks for at a time; None: each of its calls says how many."""
     idle_s: float
     p50: int | None
     p99: int | None
@@ -106,7 +109,7 @@ def ring_rows(history: History) -> list[RingRow]:
             RingRow(
                 int(ring.labels["ring"]),
                 int(ring.labels["feed"]),
-                ring.words["state"],
+                REPLACED if ring.words["state"] == "superseded" else ring.words["state"],
                 rate,
                 None if unread is None or not values["readers"] else min(unread / depth, 1.0),
                 depth / rate if rate else None,
@@ -140,7 +143,7 @@ def _reader_row(history: History, reader: Row) -> ReaderRow:
         _whole(values["lag"]),
         _whole(values["dropped"]),
         _whole(values["lost"]),
-        _whole(values["batch"]),
+        _whole(values["batch"]) or None,  # poll() and its kin keep no size
         words["idle_s"],
         latency["p50"],
         latency["p99"],

@@ -86,11 +86,17 @@ def test_share_that_is_not_nothing_does_not_show_as_nothing(part: float, words: 
 
 def test_spark_stands_on_zero_and_is_as_wide_as_it_was_asked_to_be() -> None:
     assert spark([1, 2, 4, 8], 4) == "▂▃▅█"
-    assert spark([8, 8], 4) == "  ██"
+    assert spark([8, 8], 4) == "██  ", "it begins beside its number"
     assert spark([1, 2, 3, 8, 8], 2) == "██"
     assert spark([None, 0, 8], 3) == "  █"
     assert spark([], 3) == "   "
     assert spark([5], 0) == ""
+
+
+def test_spark_may_stand_for_more_than_the_largest_that_it_shows() -> None:
+    assert spark([4, 4], 2, 8) == "▅▅"
+    assert spark([4, 16], 2, 8) == "▅█", "never beyond its line"
+    assert spark([0, 0], 2, 0.0) == "  ", "nothing ever came"
 
 
 def test_words_of_others_stay_on_their_line_and_command_no_terminal() -> None:

@@ -31,12 +31,14 @@ SECONDS = 10
 VENUES = ("binance", "binance_usdm", "kraken", "coinbase_exchange")
 SYMBOLS = 60
 INSTANCE = "pictures"
-TOP_SIZE = (168, 44)
+TOP_SIZE = (170, 44)
 TAP_LINES = 24
 TAP_LINES_AFTER = 7
 """Of them, those after the trade that is missing."""
 CELL_WIDTH = 12.2
 """Of rich's SVG."""
+DESCENT = 4
+"""What rich's SVG cuts off below the last line, where a font has its underscore."""
 
 
 def draw_all() -> None:
@@ -156,6 +158,11 @@ def write(name: str, svg: str) -> None:
     svg = re.sub(r"terminal-\d+-", f"mdsys-{name}-", svg)  # not another name at every run
     svg = re.sub(
         r'x="([\d.]+)"( y="[\d.]+" textLength=)"([\d.]+)"([^>]*>)((?:&#160;)+)', shift, svg
+    )
+    svg = re.sub(
+        r'(clip-terminal">\s*<rect [^>]*height=")([\d.]+)',
+        lambda match: f"{match[1]}{float(match[2]) + DESCENT:g}",
+        svg,
     )
     path = ROOT / "docs" / f"{name}.svg"
     path.write_text(svg)

@@ -231,6 +231,14 @@ def test_record_of_an_unknown_kind_is_shown_rather_than_fatal() -> None:
             record(Kind.LEVEL, (ABSENT, ABSENT, ABSENT, 77), flags=Flag.SNAPSHOT | Flag.LAST),
             r"A:B  level   book +- empty +u77",
         ),
+        (
+            record(Kind.LEVEL, (ABSENT, ABSENT, ABSENT, ABSENT), flags=Flag.SNAPSHOT | Flag.LAST),
+            r"A:B  level   book +- empty",
+        ),
+        (
+            record(Kind.LEVEL, (500_000_000, 150_000_000, ABSENT, ABSENT), flags=Flag.BUY),
+            r"A:B  level   bid +5 x 1\.5",
+        ),
         (CASES["ticker"][0], r"A:B  ticker  last_price -3\.5 .* open_interest -"),
         (CASES["status"][0], r"A:B  status  gap 5\.\.9 connection 1"),
     ],

@@ -116,6 +116,24 @@ def test_ages_are_measured_against_the_clock_and_never_of_what_never_was(
     assert picture.taken_ns == 8_000
 
 
+def test_what_came_while_a_picture_was_taken_came_now_and_not_in_the_future(
+    instance: Instance,
+) -> None:
+    feed = feed_of(instance)
+    venue = VenueFeed(feed, "binance_spot", "BINANCE", [], instance.symbols, instance.cache)
+    feed.connection_state(1, 3)
+    FrameListener(venue, 1, lambda _: None)
+    writer(instance, 0).flush(8_000)
+    picture = Observer(instance.name, StoppedClock(5_000)).take()
+    ages = {
+        value
+        for row in (*picture.rows["ring"], *picture.rows["connection"], *picture.rows["system"])
+        for name, value in row.values.items()
+        if name.endswith("_age_ns")
+    }
+    assert ages == {0, None}
+
+
 def test_connection_is_in_one_state_and_has_its_venue(instance: Instance) -> None:
     feed = feed_of(instance)
     venue = VenueFeed(feed, "binance_spot", "BINANCE", [], instance.symbols, instance.cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -16,13 +17,13 @@ from textual.widgets import Input
 from mdsys.errors import NotRunning
 from mdsys.top.app import Top, shares
 from mdsys.top.daemon_words import Told, told
-from mdsys.top.head import DEAD
+from mdsys.top.head import DEAD, HOPS
 from mdsys.top.lines import STYLES
 from mdsys.top.screens import Sheet
 from mdsys.top.source import Look
 from mdsys.top.symbols import Ranking
 from mdsys.top.table import Table
-from tests.tops import Fed, feed, later, look, mark, reader, ring, status, symbol
+from tests.tops import Fed, feed, histogram, later, look, mark, reader, ring, status, symbol
 
 Play = Callable[[Pilot[None], Top, Fed], Awaitable[None]]
 
@@ -155,7 +156,7 @@ def test_small_terminal_shows_the_table_that_has_the_keys() -> None:
     show(play, fed, size=(80, 24))
 
 
-@pytest.mark.parametrize(("size", "count"), [((120, 35), 5), ((100, 30), 5), ((80, 24), 3)])
+@pytest.mark.parametrize(("size", "count"), [((120, 35), 5), ((100, 30), 5), ((80, 24), 4)])
 def test_lines_do_not_stay_empty_while_other_tables_would_fit(
     size: tuple[int, int], count: int
 ) -> None:
@@ -167,6 +168,115 @@ def test_lines_do_not_stay_empty_while_other_tables_would_fit(
         assert line_with(app, "─ stalest symbols"), "the one with the keys is always there"
 
     show(play, size=size)
+
+
+SIZES = [
+    (40, 12),
+    (46, 14),
+    (60, 12),
+    (60, 16),
+    (80, 16),
+    (80, 24),
+    (170, 20),
+    (200, 18),
+    (200, 50),
+]
+
+
+def busy(connections: int = 4, readers: int = 2) -> Fed:
+    """Return an instance whose ticks have gone over every hop that has a name."""
+    return Fed(
+        look(
+            hops={hop: histogram({100: 10}) for hop in HOPS},
+            connections=[mark(number) for number in range(1, connections + 1)],
+            told=told([reader(number) for number in range(1, readers + 1)], status()),
+        )
+    )
+
+
+async def busier(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+    """Let a minute's first latencies come."""
+    await tick(pilot, app, fed)
+    fed.next = later(fed.next, hops={hop: histogram({100: 10, 330: 30}) for hop in HOPS})
+    await tick(pilot, app, fed)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_terminal_has_its_keys_and_rows_below_whole_latencies(size: tuple[int, int]) -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await busier(pilot, app, fed)
+        lines = screen(app)
+        assert "? help" in lines[-1]
+        assert "q end" in lines[-1]
+        rows = [line for line in lines if line.split()[1:2] in (["binance"], ["ready"])]
+        assert len(rows) == (4 if size[1] > 12 else 3)
+        hops = [line for line in lines if line[1:21].rstrip() in HOPS.values()]
+        assert hops
+        for line in hops:
+            assert re.match(r".{21}( +[\d.]+ [µm]s){2,4}( |$)", line), line
+            assert line.rstrip(" ▁▂▃▄▅▆▇█").endswith("s"), "never cut through the unit"
+        titles = next(line for line in lines if line.startswith(" conn▴"))
+        assert re.search(r" (lost|words|refused) ", titles), "whole columns"
+
+    show(play, busy(), size)
+
+
+def test_table_that_has_the_keys_is_whole_and_others_have_what_is_left() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await busier(pilot, app, fed)
+        assert line_with(app, "   7  binance")
+        assert line_with(app, "strategy-1 ")
+        assert not any("strategy-9 " in line for line in screen(app))
+
+    show(play, busy(7, readers=20), (80, 30))
+
+
+@pytest.mark.parametrize(("connections", "hops"), [(1, 10), (4, 7)])
+def test_two_readers_are_seen_beside_the_connections_and_no_line_stays_empty(
+    connections: int, hops: int
+) -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await busier(pilot, app, fed)
+        lines = screen(app)
+        assert sum(line[1:21].rstrip() in HOPS.values() for line in lines) == hops
+        assert line_with(app, f"   {connections}  binance")
+        assert line_with(app, "strategy-1")
+        assert "strategy-2" in lines[-2]
+
+    show(play, busy(connections), (80, 24))
+
+
+def test_hops_that_matter_most_stay_in_a_low_terminal_in_their_order() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        await busier(pilot, app, fed)
+        seen = [line[1:21].rstrip() for line in screen(app)]
+        assert [each for each in seen if each in HOPS.values()] == [
+            *("socket → ring", "socket → reader", "socket → handler"),
+        ]
+
+    show(play, busy(9), (80, 16))
+
+
+def test_bars_begin_beside_their_numbers_and_a_steady_rate_is_no_block() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        for second in range(1, 6):
+            await tick(pilot, app, fed)
+            await tick(pilot, app, fed, rings=[ring(0, head=second * 1_000), ring(1)])
+        assert re.search(r"records/s ▅{5} +peak", line_with(app, "records/s ▅"))
+
+    show(play, Fed(look(rings=[ring(0, head=0), ring(1)])))
+
+
+def test_narrow_terminal_leaves_whole_numbers_out() -> None:
+    async def play(pilot: Pilot[None], app: Top, fed: Fed) -> None:
+        line = line_with(app, "records/s ")
+        assert "peak" in line
+        assert "frames" not in line
+        worse = told([reader(1, lost=10**9), reader(2, lost=10**9)], status())
+        await tick(pilot, app, fed, told=worse)
+        assert line_with(app, "falls behind").rstrip().endswith("…")
+
+    show(play, busy(), (60, 24))
 
 
 def test_terminal_that_changes_its_size_is_followed() -> None:

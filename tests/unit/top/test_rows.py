@@ -62,6 +62,18 @@ def test_reader_without_handlers_is_judged_by_how_old_what_it_reads_is() -> None
     assert [(each.p50, each.p99) for each in rows] == [(70, 80)]
 
 
+def test_reader_that_keeps_no_batch_size_shows_none() -> None:
+    rows = reader_rows(seen(look(told=told([reader(1, batch=0), reader(2, batch=64)], status()))))
+    assert rows is not None
+    assert [each.batch for each in rows] == [None, 64]
+
+
+def test_ring_of_segments_that_were_replaced_says_so_as_the_head_does() -> None:
+    gone = ring(0)
+    gone.words["state"] = "superseded"  # type: ignore[index]
+    assert ring_rows(seen(look(rings=[gone])))[0].state == "replaced"
+
+
 def test_connection_has_its_rates_and_is_marked_when_it_was_opened_again() -> None:
     first = look(connections=[mark(frames=10, records=20, bytes=30)])
     history = seen(first)
