@@ -238,10 +238,11 @@ def _print_readers(picture: dict[str, Any], out: TextIO) -> None:
     )
     for reader in readers:
         latency = reader["latency_ns"]["recv_to_handler"]
+        batch = f"{reader['batch']['now']:,}" if reader["batch"]["now"] else "-"  # of a Consumer
         shown = "  ".join(f"{key} {_ns(latency[key])}" for key in ("p50", "p99"))
         out.write(
             f"{reader['name']:<31} {reader['pid']:>8} {_core(reader):>9} {reader['policy']:<11} "
-            f"{reader['wait']:<8} {reader['batch']['now']:>6,} {reader['lag']:>9,} "
+            f"{reader['wait']:<8} {batch:>6} {reader['lag']:>9,} "
             f"{reader['lost']:>11,} {reader['dropped']:>11,} {reader['idle_s']:>6,.0f} s"
             f"{'  ' + shown if latency['count'] else ''}\n"
         )
