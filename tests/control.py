@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import queue
 import socket
@@ -11,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 from mdsys.config import Consumer
 from mdsys.daemon.control import Control, Operations
@@ -101,6 +102,44 @@ class Server:
     def close(self) -> None:
         """End it as the supervisor does."""
         self.call(self.control.close)
+
+
+class Client:
+    """A client that speaks by hand."""
+
+    def __init__(self, server: Server) -> None:
+        self.socket = server.connect()
+        self._file = self.socket.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def answer(self) -> dict[str, Any]:
+        """Return the next answer."""
+        line = self._file.readline()
+        assert line.endswith(b"\n"), f"the connection ended with {line!r}"
+        answer = json.loads(line)
+        assert isinstance(answer, dict)
+        return answer
+
+    def ask(self, request: object) -> dict[str, Any]:
+        """Return the answer to one request."""
+        self.send(json.dumps(request).encode() + b"\n")
+        return self.answer()
+
+    def ended(self) -> bool:
+        """Whether the server has hung up, waiting for it."""
+        try:
+            return self._file.read(1) == b""
+        except ConnectionResetError:  # it did not read all that was sent
+            return True
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from mdsys.config_checks import shown
-from mdsys.daemon.control import Held
+from mdsys.daemon.control_connection import Held
 from mdsys.daemon.readers import Refused
 from mdsys.daemon.recording import Recording
 from mdsys.daemon.roster import Outcome, Roster

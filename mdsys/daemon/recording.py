@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from mdsys._capture import CaptureRing
 from mdsys.config_checks import shown
-from mdsys.daemon.control import Held
+from mdsys.daemon.control_connection import Held
 from mdsys.daemon.feed_link import FeedLink
 from mdsys.daemon.readers import SEALS, Refused
 from mdsys.feed.orders import Capture, CaptureAgain, CaptureEnd, CaptureHold

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mdsys.config import Config
 from mdsys.errors import ConfigError, NoPermission
@@ -19,8 +19,12 @@ DEFAULT_GROUP = "mdsys"
 log = logging.getLogger("mdsys.daemon")
 
 
-def open_segments(config: Config) -> Instance:
+def open_segments(config: Config, before: Callable[[], object]) -> Instance:
     """Take the instance over, or make it; the caller is its supervisor.
+
+    Args:
+        config: What it shall be.
+        before: As of ``open_instance``: what else can fail, and needs no segments.
 
     Raises:
         InstanceInUse: It runs already.
@@ -36,6 +40,7 @@ def open_segments(config: Config) -> Instance:
         pid=os.getpid(),
         now_ns=time.time_ns(),
         ring_nodes=_ring_nodes(geometry, config.feeds.cores),
+        before=before,
     )
 
 

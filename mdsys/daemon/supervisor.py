@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -73,7 +74,7 @@ class Supervisor:
     Raises:
         InstanceInUse: It runs already.
         NoPermission: Segments, lock or group are not ours.
-        HostError: No room, or no such directory, or no control socket.
+        HostError: No room, or no such directory, or no control socket, or none for the metrics.
         ConfigError: The symbols do not fit, or there is no such group.
     """
 
@@ -96,18 +97,22 @@ class Supervisor:
         self._done: asyncio.Event = asyncio.Event()
         self.on_started: Callable[[], object] = lambda: None
         """Called when the feeds are started and the control socket answers."""
-        self.instance = open_segments(config)
-        self._rings = rings = rings_of_feeds(self.instance.geometry)
-        self._feeds = Feeds(
-            {feed: [self.instance.rings[ring] for ring in own] for feed, own in rings.items()},
-            config.feeds.cores,
-            self._plan_of,
-            self.instance.lock.fd,
-        )
-        self._feeds.on_all_gone = self._done.set
-        try:
+        self._metrics_listener: socket.socket | None = None
+        with contextlib.ExitStack() as undo:  # of a start that fails, from its last step back
+            self.instance = open_segments(config, lambda: self._listen_for_metrics(undo))
+            undo.callback(self.instance.discard)
+            self._rings = rings = rings_of_feeds(self.instance.geometry)
+            self._feeds = Feeds(
+                {feed: [self.instance.rings[ring] for ring in own] for feed, own in rings.items()},
+                config.feeds.cores,
+                self._plan_of,
+                self.instance.lock.fd,
+            )
+            self._feeds.on_all_gone = self._done.set
+            undo.callback(self._feeds.discard)
             self._feeds.prepare()
             self._assemble(config, reread, given)
+            undo.callback(self._control.close)
             notifier = notifier or Notifier()
             stale_count = self._watch.health.stale_count
             self._service = Service(notifier, self._roster, self._feeds, stale_count)
@@ -128,10 +133,12 @@ class Supervisor:
                     notifier,
                 ),
             )
-        except BaseException:
-            self._feeds.discard()
-            self.instance.stop()
-            raise
+            undo.pop_all()
+
+    def _listen_for_metrics(self, undo: contextlib.ExitStack) -> None:
+        """Take the port while a start that does not get it leaves everything as it was."""
+        if self._config.metrics.listen is not None:
+            self._metrics_listener = undo.enter_context(listen(self._config.metrics.listen))
 
     def _assemble(
         self,
@@ -220,6 +227,12 @@ class Supervisor:
             remedy_of,
             self._note_ready,
         )
+        self._metrics: MetricsServer | None = None
+        if self._metrics_listener is not None:
+            exporter = Exporter(
+                config.instance, self.readers, self._limiter, self._watch.silence_limits_ns
+            )
+            self._metrics = MetricsServer(self._metrics_listener, exporter.gather)
         self._control = Control(
             socket_path(instance.lock.path.parent, config.instance),
             segment_path(ROOT_DIR, config.instance, "symbols").stat().st_gid,
@@ -232,12 +245,6 @@ class Supervisor:
                 recording,
             ),
         )
-        self._metrics: MetricsServer | None = None
-        if config.metrics.listen is not None:
-            exporter = Exporter(
-                config.instance, self.readers, self._limiter, self._watch.silence_limits_ns
-            )
-            self._metrics = MetricsServer(listen(config.metrics.listen), exporter.gather)
 
     def _plan_of(self, feed: int) -> FeedPlan:
         config = self._config

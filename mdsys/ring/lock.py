@@ -70,6 +70,8 @@ class Lock:
 
     fd: int
     path: Path
+    found: bool
+    """Whether somebody had it before us, who may have left segments and limits behind."""
 
     @classmethod
     def take(cls, instance: str, *, orphan_wait: float = ORPHAN_WAIT_SECONDS) -> Lock:
@@ -108,13 +110,21 @@ class Lock:
             if _is_named(fd, path):
                 break
             os.close(fd)  # it was removed between our open and our flock: there may be a new one
+        found = os.fstat(fd).st_size > 0
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()} {start_ticks(os.getpid())}\n".encode(), 0)
-        return cls(fd, path)
+        return cls(fd, path, found)
 
     def release(self) -> None:
         """Give it back; the file stays, for the feeds that may hold it still."""
         os.close(self.fd)
+
+    def give_up(self) -> None:
+        """Give it back after a start that came to nothing: what a daemon before us left stays."""
+        if self.found:
+            self.release()
+        else:
+            self.remove()
 
     def remove(self) -> None:
         """Give it back and remove the file. Only where it was handed on to nobody.

@@ -22,7 +22,7 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -210,6 +210,14 @@ class Instance:
             segment.stop()
         self.lock.release()
 
+    def discard(self) -> None:
+        """End a start that came to nothing: what it has made goes, what it has adopted stays."""
+        if self.adopted:
+            self.stop()
+        else:
+            remove_segments(self.name, self.geometry.dir)
+            self.lock.give_up()
+
 
 def open_instance(
     name: str,
@@ -219,6 +227,7 @@ def open_instance(
     pid: int,
     now_ns: int,
     ring_nodes: Mapping[int, int] = _ANY_NODE,
+    before: Callable[[], object] = lambda: None,
 ) -> Instance:
     """Take an instance over, adopting its segments or making them.
 
@@ -230,6 +239,8 @@ def open_instance(
         now_ns: ns since the epoch.
         ring_nodes: Ring -> the memory node of its feed's core, for what is made now; adopted
             segments stay where they are. A ring that is not there lies anywhere.
+        before: Called when nobody else has the instance, and before anything of it is made,
+            marked or removed. What it raises ends the start.
 
     Raises:
         InstanceInUse: Another daemon has it.
@@ -241,13 +252,14 @@ def open_instance(
     lock = Lock.take(name)
     try:
         instance = _adopt(name, geometry, lock, gid)
+        before()
         if instance is None:
             remove_segments(name, geometry.dir)
             instance = _create(name, geometry, lock, gid, now_ns, ring_nodes)
         for segment in (instance.symbols, instance.cache, instance.counters):
             segment.take_over(pid, start_ticks(pid), now_ns)
     except BaseException:
-        lock.remove()
+        lock.give_up()
         raise
     return instance
 

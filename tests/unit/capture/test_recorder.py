@@ -11,7 +11,7 @@ import pytest
 
 from mdsys.capture.format import file_name, newest_ns
 from mdsys.capture.recorder import Counts, Recorder
-from mdsys.daemon.control import Held
+from mdsys.daemon.control_connection import Held
 from mdsys.daemon.feed_link import FeedLink
 from mdsys.daemon.operations import Operations
 from mdsys.daemon.recording import Recording

@@ -103,6 +103,10 @@ def line(request: Mapping[str, Any]) -> bytes:
     return json.dumps(request).encode()
 
 
+def encoded(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
 SPOILED = st.builds(
     lambda request, key, value: line({**request, key: value}),
     *(st.sampled_from(RIGHT), st.one_of(st.sampled_from(KEYS), TEXTS), VALUES),
@@ -125,9 +129,14 @@ HUGE = st.builds(
     st.integers(1, 4_000),
     st.sampled_from([b"", b".5", b"e9", b"e999999"]),
 )
+DOUBLED = st.builds(
+    lambda request, key, value: b"%s,%s:%s}" % (line(request)[:-1], *map(encoded, (key, value))),
+    *(st.sampled_from(RIGHT), st.sampled_from(KEYS), VALUES),
+)
+"""Some with a key that stands twice, whose last value may be right."""
 BYTES = st.binary(max_size=200).map(lambda data: data.replace(b"\n", b" "))
 LINES = st.lists(
-    st.one_of(SPOILED, STRANGE, BYTES, NESTED, HUGE).filter(
+    st.one_of(SPOILED, STRANGE, DOUBLED, BYTES, NESTED, HUGE).filter(
         lambda each: len(each) <= REQUEST_SIZE_MAX
     ),
     min_size=1,
@@ -136,10 +145,16 @@ LINES = st.lists(
 CUTS = st.lists(st.floats(0, 1), max_size=5)
 
 
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > len(dict(pairs)):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
 def could_be_right(data: bytes) -> bool:
-    """Whether a line may be a request that is right: an operation, and no key but its own."""
+    """Whether a line may be a request that is right: an operation, its own keys alone, once."""
     try:
-        request = json.loads(data)
+        request = json.loads(data, object_pairs_hook=each_once)
     except (ValueError, RecursionError):
         return False
     if not isinstance(request, dict):
@@ -166,6 +181,7 @@ def no_pieces_wait(server: Server) -> bool:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @example([b'{"op":"register","op":"readers"}', b"{}"], [0.5])
+@example([b'{"op":"status","op":"reload"}', b'{"op":"reload","op":"status"}'], [])
 @example([b'{"op":' + b"[" * 990 + b"]" * 990 + b"}"], [])
 @example([b'{"op":"subscribe","symbols":["A"],"more":true}', b'{"op":"subscribe","symbols":3}'], [])
 @given(lines=LINES, cuts=CUTS)

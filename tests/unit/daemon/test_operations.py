@@ -16,7 +16,7 @@ import pytest
 import mdsys
 from mdsys import ctl_command
 from mdsys.cli import main as cli
-from mdsys.daemon.control import Held
+from mdsys.daemon.control_connection import Held
 from mdsys.daemon.operations import NAME_SIZE_MAX, Operations
 from mdsys.daemon.readers import Refused
 from mdsys.daemon.roster import Outcome

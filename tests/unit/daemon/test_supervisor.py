@@ -1,20 +1,28 @@
-"""The supervisor's heart, its stop, its reloads; the rest is in tests/system."""
+"""The supervisor's heart, its stop, its reloads, starts that fail; the rest is in tests/system."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable
+import socket
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
+from mdsys.config_file import load
 from mdsys.daemon import supervisor
 from mdsys.daemon.readers import Refused
 from mdsys.daemon.supervisor import Supervisor
+from mdsys.errors import HostError, InstanceInUse
+from mdsys.ring import segment
+from mdsys.ring.lock import run_dir
+from mdsys.ring.segment import ROOT_DIR, Instance
+from tests.instances import cleaned, new_name
 
 
 @pytest.mark.parametrize("faulty", ["watch.look", "note_ready", "service.look", "tally.write"])
@@ -221,3 +229,122 @@ def test_daemon_that_stops_begins_no_reload() -> None:
         assert reloads.begun == 1
 
     with_reloads(main)
+
+
+# Starts that fail
+
+
+class Starts:
+    """Starts of one instance, none of which gets as far as its feeds."""
+
+    def __init__(self, name: str, folder: Path, port: int) -> None:
+        self._name = name
+        self._path = folder / "c.toml"
+        self._port = port
+
+    def start(self, *, metrics: bool, buffer_size: str = "64 KiB") -> Supervisor:
+        """Return a supervisor with no processes; its metrics are on a port that is taken."""
+        self._path.write_text(
+            f'''instance = "{self._name}"
+{f'metrics.listen = "127.0.0.1:{self._port}"' if metrics else ""}
+[rings]
+num_buffers = 2
+buffer_size = "{buffer_size}"
+max_symbols = 64
+[feeds]
+num_processes = 1
+[[venue]]
+name = "binance"
+symbols = ["BTCUSDT"]
+'''
+        )
+
+        async def make() -> Supervisor:
+            made = Supervisor(load(self._path))
+            made._feeds.discard()
+            made._control._listener.close()
+            return made
+
+        return asyncio.run(make())
+
+    def leave(self) -> Instance:
+        """Start, and end as a daemon that was killed does: nothing is marked, all is there."""
+        made = self.start(metrics=False)
+        made.instance.lock.release()
+        (run_dir() / f"{self._name}.limits").write_text("{}")
+        return made.instance
+
+    def files(self) -> dict[str, int]:
+        """Return what there is of it, with the number of each file's own."""
+        places = (ROOT_DIR.glob(f"mdsys.{self._name}.*"), run_dir().glob(f"{self._name}.*"))
+        return {path.name: path.stat().st_ino for place in places for path in place}
+
+
+@pytest.fixture
+def starts(tmp_path: Path) -> Iterator[Starts]:
+    with cleaned(new_name()) as name, socket.create_server(("127.0.0.1", 0)) as taken:
+        try:
+            yield Starts(name, tmp_path, taken.getsockname()[1])
+        finally:
+            (run_dir() / f"{name}.sock").unlink(missing_ok=True)
+
+
+def test_first_start_whose_metrics_port_is_taken_leaves_nothing(starts: Starts) -> None:
+    with pytest.raises(HostError, match=r"metrics\.listen: .*: Address already in use"):
+        starts.start(metrics=True)
+    assert starts.files() == {}
+
+
+@pytest.mark.parametrize("buffer_size", ["64 KiB", "128 KiB"])
+def test_start_whose_metrics_port_is_taken_leaves_what_was_there_to_be_adopted(
+    starts: Starts, buffer_size: str
+) -> None:
+    left = starts.leave()
+    before = starts.files(), left.symbols.epoch, left.symbols.state
+    assert len(before[0]) == 5 + len(("lock", "limits", "sock"))
+    with pytest.raises(HostError, match=r"metrics\.listen"):
+        starts.start(metrics=True, buffer_size=buffer_size)
+    assert (starts.files(), left.symbols.epoch, left.symbols.state) == before
+    next_one = starts.leave()
+    assert next_one.adopted
+    assert next_one.symbols.epoch == left.symbols.epoch
+
+
+def test_second_daemon_is_told_of_the_first_rather_than_of_its_port(starts: Starts) -> None:
+    first = starts.start(metrics=False)
+    with pytest.raises(InstanceInUse):
+        starts.start(metrics=True)
+    first.instance.discard()
+
+
+def test_daemon_with_another_lock_is_told_of_rather_than_its_port(
+    starts: Starts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts.leave()
+    monkeypatch.setattr(segment, "_living_writer", lambda _: (1, 0))
+    with pytest.raises(InstanceInUse, match="in use by process 1 of user root, whose lock is not"):
+        starts.start(metrics=True)
+
+
+@pytest.mark.parametrize("failing", ["Roster", "Control", "Tally"])
+def test_start_that_fails_later_removes_what_it_made_and_keeps_what_it_adopted(
+    starts: Starts, failing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise HostError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(supervisor, failing, fail)
+        with pytest.raises(HostError, match="no room"):
+            starts.start(metrics=False)
+        assert starts.files() == {}
+    starts.leave()
+    before = starts.files()
+    with monkeypatch.context() as patch:
+        patch.setattr(supervisor, failing, fail)
+        with pytest.raises(HostError, match="no room"):
+            starts.start(metrics=False)
+    if failing == "Tally":  # the dead daemon's socket had been replaced by then
+        before = {name: inode for name, inode in before.items() if not name.endswith(".sock")}
+    assert starts.files() == before
+    assert starts.leave().adopted
