@@ -191,7 +191,7 @@ class Replay:
         try:
             self._assemble(self._instance)
         except BaseException:
-            self._instance.stop()
+            self._instance.discard()
             raise
 
     def _assemble(self, instance: Instance) -> None:

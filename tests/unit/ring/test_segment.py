@@ -104,7 +104,9 @@ def nobody(name: str) -> Iterator[User]:
 
 def child_code(code: str, uid: int | None) -> str:
     prologue = f"os.setgroups([]); os.setgid({uid}); os.setuid({uid})\n" if uid else ""
-    imports = "import os, sys\nimport mdsys, numpy\nimport mdsys.cli, mdsys.ring.clean_command\n"
+    # All of it before the child is somebody else, who may not read where Python lies.
+    imports = "import os, sys\nimport mdsys, numpy\nfrom mdsys import *\n"
+    imports += "import mdsys.cli, mdsys.commands, mdsys.ring.clean_command\n"
     return imports + "from mdsys.ring import lock, segment\n" + prologue + textwrap.dedent(code)
 
 
