@@ -23,7 +23,9 @@ STAGES = ("desired", "requested", "confirmed", "ticking", "refused")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command line."""
     parser.add_argument("action", choices=ACTIONS, help="what to do")
-    parser.add_argument("symbols", nargs="*", default=[], metavar="SYMBOL", help="as BINANCE:BTCUSDT")
+    parser.add_argument(
+        "symbols", nargs="*", default=[], metavar="SYMBOL", help="as BINANCE:BTCUSDT"
+    )
     add_instance_argument(parser)
     parser.add_argument("--json", action="store_true", help="the daemon's answer, one JSON object")
 

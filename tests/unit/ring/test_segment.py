@@ -105,7 +105,7 @@ def nobody(name: str) -> Iterator[User]:
 def child_code(code: str, uid: int | None) -> str:
     prologue = f"os.setgroups([]); os.setgid({uid}); os.setuid({uid})\n" if uid else ""
     # All of it before the child is somebody else, who may not read where Python lies.
-    imports = "import os, sys\nimport mdsys, numpy\nfrom mdsys import *\n"
+    imports = "import os, shutil, sys\nimport mdsys, numpy\nfrom mdsys import *\n"
     imports += "import mdsys.cli, mdsys.commands, mdsys.ring.clean_command\n"
     return imports + "from mdsys.ring import lock, segment\n" + prologue + textwrap.dedent(code)
 
