@@ -62,7 +62,7 @@ class Histogram:
     def percentiles(self, percents: Sequence[float]) -> list[int | None]:
         """Return ``percentile`` of each, for little more than the price of one."""
         sums = np.cumsum(np.concatenate([self.negative[::-1], self.positive]))
-        count = int(sums[-1])
+        count = int(sums[-1]) if len(sums) else 0  # before anything is attached there is no bucket
         if count == 0:
             return [None] * len(percents)
         ranks = [max(1, -(-count * percent // 100)) for percent in percents]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import struct
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,6 +105,8 @@ def test_replayed_capture_has_a_largest_value_and_no_percentiles_beyond_the_buck
 def test_empty_histogram_has_no_percentiles() -> None:
     assert first_histogram([]).percentile(50) is None
     assert first_histogram([]).count == 0
+    nothing = np.zeros(0, np.uint64)
+    assert Histogram(0, 0, 0, nothing, nothing).percentiles([50, 99]) == [None, None]
 
 
 def test_counters_are_found_by_name() -> None:
