@@ -19,6 +19,9 @@ from mdsys.daemon.subscriptions import State
 from mdsys.daemon.watch import Watch
 from mdsys.feed.venue import CHANNELS
 
+UNVERIFIED = "CERTIFICATE_VERIFY_FAILED"
+"""OpenSSL's word for it."""
+
 
 class Status:
     """Answers questions about an instance.
@@ -198,7 +201,10 @@ class Status:
             }
         return {
             "why": f"connection {number} is {connection.state}{said}",
-            "remedy": "it is dialled again by itself",
+            "remedy": "it is dialled again by itself"
+            if UNVERIFIED not in said
+            else "the host's clock, or its authorities: SSL_CERT_FILE in the daemon's environment "
+            "names another; the venue's certificate, if both are right",
         }
 
     def _silent(self, desk: VenueDesk, answer: Mapping[str, Any]) -> dict[str, str | None]:

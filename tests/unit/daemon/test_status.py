@@ -320,6 +320,20 @@ def test_venue_whose_ids_begin_again_is_not_called_silent(
     assert "none of its channels has brought anything new for far too long; feed 0 has met" in told
 
 
+def test_remedy_for_a_certificate_that_cannot_be_verified_is_not_to_dial_again(
+    world: World,
+) -> None:
+    words = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired"
+    world.connection("waiting", words=words)
+    _, why, remedy = world.why()
+    assert why == f"connection 1 is waiting: {words}"
+    assert remedy is not None
+    assert "clock" in remedy
+    assert "SSL_CERT_FILE" in remedy
+    world.connection("waiting", words="refused")
+    assert world.why()[2] == "it is dialled again by itself"
+
+
 def test_silence_of_one_symbol_is_put_down_to_old_ids_while_they_come(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
