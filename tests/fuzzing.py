@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.native import FEED_SOURCES, INCLUDE, POSIX, REPOSITORY, SOURCES, run_program
+from tests.native import (
+    FEED_SOURCES,
+    INCLUDE,
+    POSIX,
+    REPOSITORY,
+    SOURCES,
+    compile_program,
+    run_program,
+)
 
 FUZZ = REPOSITORY / "native" / "fuzz"
 
@@ -50,12 +58,22 @@ def _compiled(name: str, folder: Path, linked: Sequence[str]) -> Path:
     if shutil.which("clang") is None:
         pytest.skip("clang is not installed")
     program = folder / name
+    sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    shared = [
+        compile_program(
+            Path(each),
+            cc="clang",
+            flags=("-O1", POSIX, "-fsanitize=fuzzer-no-link", *sanitizers),
+            link=False,
+        )
+        for each in FEED_SOURCES
+    ]
     command = [
         *("clang", "-std=c17", "-g", "-O1", "-Wall", "-Wextra", "-Werror", POSIX),
-        *("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all"),
-        *(f"-I{INCLUDE}", f"-I{SOURCES}", str(FUZZ / f"{name}.c"), *FEED_SOURCES),
+        *("-fsanitize=fuzzer", *sanitizers),
+        *(f"-I{INCLUDE}", f"-I{SOURCES}", str(FUZZ / f"{name}.c")),
         *(str(SOURCES / each) for each in linked),
-        *("-o", str(program)),
+        *("-x", "none", *map(str, shared), "-o", str(program)),
     ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if "libclang_rt" in result.stderr:
