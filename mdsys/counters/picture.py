@@ -9,8 +9,9 @@ the living daemon knows: it is asked over its control socket, or, in its own pro
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -110,6 +111,7 @@ class Observer:
                 for index in range(self.symbols.ring_count)
             ]
         self._placed: Counter[int] = Counter()
+        self._ticks_of: Callable[[int], int] = start_ticks
         self._placed_count = 0
 
     @property
@@ -125,14 +127,15 @@ class Observer:
             why: Why there is none.
         """
         now_ns = self._clock.now_ns()
+        self._ticks_of = cache(start_ticks)  # many segments are of few processes
         known = told or Told()
         readers_known = told is not None
         feeds = [self._feed(feed, now_ns, known) for feed in range(len(self.counters))]
-        alive = is_alive(self.symbols)
+        alive = self._is_alive(self.symbols)
         return Picture(
             self.instance,
             now_ns,
-            segment_state(self.symbols),
+            segment_state(self.symbols, self._ticks_of),
             self.symbols.writer_pid,
             alive,
             self.dir,
@@ -152,6 +155,9 @@ class Observer:
             why,
         )
 
+    def _is_alive(self, segment: _native.Segment) -> bool:
+        return is_alive(segment, self._ticks_of)
+
     def _supervisor(self, now_ns: int) -> dict[Scope, Sequence[Row]]:
         system, subscriptions = fields("system"), fields("subscriptions")
         numbers, histograms = parse_words(
@@ -160,7 +166,7 @@ class Observer:
         values: dict[str, float | None] = {name: numbers[name] for name in system}
         if not numbers["started_ns"]:  # a replay's, or one before the first second of its life
             values["started_ns"] = None
-        values["up"] = int(is_alive(self.symbols))
+        values["up"] = int(self._is_alive(self.symbols))
         values["beat_age_ns"] = _age_ns(self.symbols.heartbeat_ns, now_ns)
         return {
             "system": [Row({}, values, histograms)],
@@ -173,7 +179,7 @@ class Observer:
         )
         lives, _ = parse_words(self.counters.life(feed), fields("lives"))
         own = [ring for ring in self.rings if ring.feed == feed]
-        alive = bool(own) and is_alive(own[0])
+        alive = bool(own) and self._is_alive(own[0])
         values: dict[str, float | None] = {**numbers, **lives, "up": int(alive)}
         values["started_ns"] = lives["started_ns"] or None
         beat_ns = max((ring.heartbeat_ns for ring in own), default=0)
@@ -203,7 +209,7 @@ class Observer:
                     "readers": None if readers is None else len(lags[ring.index]),
                     "watermark_age_ns": _age_ns(ring.watermark_ns, now_ns),
                 },
-                words={"state": segment_state(ring)},
+                words={"state": segment_state(ring, self._ticks_of)},
             )
             for ring in self.rings
         ]
@@ -355,16 +361,21 @@ def _limit(limit: Mapping[str, Any]) -> Row:
     )
 
 
-def is_alive(segment: _native.Segment) -> bool:
-    """Return whether the process that wrote last still lives, and is no other with its number."""
-    ticks = start_ticks(segment.writer_pid)
+def is_alive(segment: _native.Segment, ticks_of: Callable[[int], int] = start_ticks) -> bool:
+    """Return whether the process that wrote last still lives, and is no other with its number.
+
+    Args:
+        segment: Anyone's.
+        ticks_of: Process -> when it started, 0: there is none.
+    """
+    ticks = ticks_of(segment.writer_pid)
     return ticks != 0 and ticks == segment.writer_start_ticks
 
 
-def segment_state(segment: _native.Segment) -> str:
+def segment_state(segment: _native.Segment, ticks_of: Callable[[int], int] = start_ticks) -> str:
     """Return the segment's state; ``dead`` is one that a writer that was killed left running."""
     state = STATES[segment.state] if segment.state < len(STATES) else f"unknown {segment.state}"
-    return "dead" if state == "running" and not is_alive(segment) else state
+    return "dead" if state == "running" and not is_alive(segment, ticks_of) else state
 
 
 def _age_ns(time_ns: int, now_ns: int) -> int | None:

@@ -6,7 +6,8 @@ every cell anew; here a line is a few pieces of finished text, compared with wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Final
 
 from rich.cells import cell_len, set_cell_size
@@ -80,6 +81,13 @@ def put(text: str, width: int, *, left: bool) -> str:
     return text + blanks if left else blanks + text
 
 
+def _runs(places: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield first and count of each run of neighbours among ascending numbers."""
+    for _, run in groupby(enumerate(places), lambda each: each[1] - each[0]):
+        numbers = [place for _, place in run]
+        yield numbers[0], len(numbers)
+
+
 class Lines(Widget):
     """A stack of lines, as many as it is high."""
 
@@ -111,17 +119,16 @@ class Lines(Widget):
         if whole:
             self.refresh()
         elif changed:
-            self.refresh(*(Region(0, y, width, 1) for y in changed))
-
-    def render_line(self, y: int) -> Strip:
-        """Return a line that `update` has made."""
-        if y < len(self._strips) and self._strips[y].cell_length == self.size.width:
-            return self._strips[y]
-        return strip((), self.size.width)
+            self.refresh(*(Region(0, y, width, count) for y, count in _runs(changed)))
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """Return finished lines as they are: nothing of a style sheet is to be put around them."""
-        strips = [self.render_line(y).crop(crop.x, crop.right) for y in crop.line_range]
+        width = self.size.width  # asked once: it costs more than a line
+        blank = strip((), width)
+        made = self._strips if self._strips and self._strips[0].cell_length == width else []
+        strips = [
+            (made[y] if y < len(made) else blank).crop(crop.x, crop.right) for y in crop.line_range
+        ]
         for each in self.get_line_filters():
             if not isinstance(each, ANSIToTruecolor):  # of which there is nothing here; NO_COLOR is
                 strips = [strip.apply_filter(each, self.background_colors[1]) for strip in strips]
