@@ -22,6 +22,7 @@ from mdsys.ring.segment import Instance
 
 T = TypeVar("T")
 PATIENCE_S = 20.0
+REGISTER = {"op": "register", "name": "s1", "policy": "lossless", "wait": "park", "rings": [0]}
 DEFAULTS = Consumer(200, True, 0.8, 10_000, {"pinned": 3}, 1_000)
 
 

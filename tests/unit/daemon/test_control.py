@@ -7,7 +7,6 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,23 +15,7 @@ from mdsys.daemon import control as module
 from mdsys.daemon.control import CONNECTION_COUNT_MAX, Control
 from mdsys.errors import HostError
 from mdsys.ring.segment import Instance
-from tests.control import PATIENCE_S, Client, Server, serving
-from tests.instances import geometry, running
-
-REGISTER = {"op": "register", "name": "s1", "policy": "lossless", "wait": "park", "rings": [0]}
-
-
-@pytest.fixture
-def instance() -> Iterator[Instance]:
-    with running(geometry(rings=2)) as each:
-        yield each
-
-
-@pytest.fixture
-def server(instance: Instance) -> Iterator[Server]:
-    with serving(instance) as each:
-        yield each
-
+from tests.control import PATIENCE_S, REGISTER, Client, Server, serving
 
 # Whom it lets in
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,24 +16,7 @@ from mdsys import _native
 from mdsys.daemon import control_connection as module
 from mdsys.ring.control_socket import REQUEST_SIZE_MAX
 from mdsys.ring.lock import start_ticks
-from mdsys.ring.segment import Instance
-from tests.control import PATIENCE_S, Client, Server, open_descriptors, serving
-from tests.instances import geometry, running
-
-REGISTER = {"op": "register", "name": "s1", "policy": "lossless", "wait": "park", "rings": [0]}
-
-
-@pytest.fixture
-def instance() -> Iterator[Instance]:
-    with running(geometry(rings=2)) as each:
-        yield each
-
-
-@pytest.fixture
-def server(instance: Instance) -> Iterator[Server]:
-    with serving(instance) as each:
-        yield each
-
+from tests.control import PATIENCE_S, REGISTER, Client, Server, open_descriptors
 
 CHILD = """
 import json, os, socket, sys
